@@ -1,0 +1,28 @@
+# Two commands on a fresh machine: `make up` and `make test`. They need Python 3.11 and make; uv they get themselves.
+UV := $(shell command -v uv 2>/dev/null || echo .ws/uv/bin/uv)
+
+.PHONY: up down test lint bench
+
+up: $(UV)
+	$(UV) run ws up
+
+down: $(UV)
+	$(UV) run ws down
+
+test: $(UV)
+	$(UV) run pytest
+
+lint: $(UV)
+	$(UV) run ruff check .
+	$(UV) run ruff format --check .
+	$(UV) run mypy
+
+bench: $(UV)
+	$(UV) run python bench/up.py
+	$(UV) run python bench/commands.py
+	$(UV) run python bench/election.py
+
+.ws/uv/bin/uv:
+	mkdir -p -m 700 .ws
+	python3 -m venv .ws/uv
+	.ws/uv/bin/pip install --quiet --disable-pip-version-check uv

@@ -1,0 +1,229 @@
+"""`ws up`, `down`, `ps`, `status`, `logs`, `exec`: the life of a cluster."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ws import console
+from ws.cli.common import (
+    ENGINE,
+    JSON,
+    EngineName,
+    check_names,
+    choose_engine,
+    load_project,
+    require_running,
+    running_engine,
+)
+from ws.console import Progress
+
+if TYPE_CHECKING:
+    from ws.engine.base import Engine, Project
+
+
+def up(
+    nodes: list[str] = typer.Argument(None, metavar="[NODE]...", help="Hostnames of nodes to start; default: all."),
+    engine: EngineName = ENGINE,
+    workers: int | None = typer.Option(None, min=0, max=200, help="A head and this many workers instead of the config's nodes."),
+    head_port: int | None = typer.Option(None, min=1, max=65535, help="The head's GCS port."),
+    dashboard_port: int | None = typer.Option(None, min=1, max=65535, help="The head's dashboard port."),
+    client_port: int | None = typer.Option(None, min=1, max=65535, help="The head's Ray Client port."),
+    timeout: float = typer.Option(180.0, min=1, help="Seconds until the cluster must be proven."),
+    as_json: bool = JSON,
+) -> None:
+    """Bring the cluster up, and prove it before saying so."""
+    from ws.cli.overrides import head_and_workers
+
+    progress = Progress(quiet=as_json)
+    overrides = head_and_workers(workers, head_port, dashboard_port, client_port, progress.warn)
+    project = load_project(progress, overrides)
+    names = check_names(project, nodes or [])
+    chosen = choose_engine(engine, progress)
+    before = {state.name for state in chosen.nodes(project)}
+    try:
+        entries = _bring_up(chosen, project, names, timeout, progress)
+    except KeyboardInterrupt:
+        _clean_up_after_interrupt(chosen, project, before, progress)
+        raise
+    if as_json:
+        console.result_json({"engine": chosen.name, "nodes": names, "entries": entries, "token_path": str(project.token_path)})
+    else:
+        _print_entries(chosen, project, entries, progress)
+
+
+def _bring_up(engine: Engine, project: Project, names: list[str], timeout: float, progress: Progress) -> dict[str, str]:
+    """The steps of `ws up`; returns the entries."""
+    from ws.engine.lookout import Lookout
+    from ws.verify.proof import prove
+
+    began = time.monotonic()
+    for warning in engine.warnings(project):
+        progress.warn(warning)
+    with progress.step("Preparing the project folder"):
+        changed = engine.prepare(project)
+        engine.check(project, names)
+    if changed:
+        progress.note(f"written: {', '.join(changed)}")
+    for image in engine.missing_images(project, names):
+        with progress.step(f"Pulling {image} (once)"):
+            engine.pull(image)
+    with progress.step(f"Starting {len(names)} nodes and the health server ({engine.name})"):
+        engine.up(project, names)
+    lookout = Lookout(engine, project)
+    with progress.step(f"Proving {', '.join(names) if len(names) <= 4 else f'{len(names)} nodes'}"):
+        prove(
+            names,
+            lambda: lookout.driver(names),
+            timeout=timeout,
+            watch=lambda: lookout.require_alive(names),
+            evidence=lookout.tail,
+            on_event=lambda event: _show_event(event, progress),
+        )
+    leader = lookout.leader()
+    progress.note(f"{leader.name if leader else '?'} leads; proven {time.monotonic() - began:.1f} s after the start")
+    return engine.entries(project)
+
+
+def _show_event(event: dict[str, Any], progress: Progress) -> None:
+    from ws.verify.proof import WORDS
+
+    if event["event"] == "alive":
+        progress.note(f"{event['node']} is alive at the head")
+    elif event["event"] == "check" and event["ok"]:
+        progress.note(f"{event['node']}: ✓ {WORDS[event['check']]}")
+
+
+def _clean_up_after_interrupt(engine: Engine, project: Project, before: set[str], progress: Progress) -> None:
+    if before:
+        progress.warn(f"interrupted; left as it is: {', '.join(sorted(before))} ran before. ws down removes everything")
+        return
+    with progress.step("Interrupted: removing what was started (Ctrl-C again leaves it; ws down removes it)"):
+        for failure in engine.down(project):
+            progress.warn(failure)
+
+
+def _print_entries(engine: Engine, project: Project, entries: dict[str, str], progress: Progress) -> None:
+    names = {"dashboard": "Dashboard", "client": "Ray Client", "gcs": "GCS", "health": "Health"}
+    for kind, address in entries.items():
+        console.result(f"{names[kind]:<11} {address}")
+    console.result("Token       export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=" + str(project.token_path.resolve()))
+    for warning in exposure_warnings(project):
+        progress.warn(warning)
+
+
+def exposure_warnings(project: Project) -> list[str]:
+    from ws.engine.exposure import warnings
+
+    return warnings(project.config)
+
+
+def down(engine: EngineName = ENGINE) -> None:
+    """Stop and remove everything of the project."""
+    progress = Progress()
+    project = load_project()
+    for running in _engines_to_stop(engine, project):
+        present = [state.name for state in running.nodes(project)]
+        with progress.step(f"Removing {', '.join(present) or 'what is left'} ({running.name})"):
+            failures = running.down(project)
+        for failure in failures:
+            progress.warn(failure)
+        if failures:
+            raise typer.Exit(4)
+
+
+def _engines_to_stop(name: EngineName, project: Project) -> list[Engine]:
+    from ws.engine.compose import ComposeEngine
+    from ws.engine.local import LocalEngine
+
+    if name is not EngineName.auto:
+        return [choose_engine(name)]
+    compose = ComposeEngine()
+    return [LocalEngine(), *([compose] if compose.available() is None else [])]
+
+
+def ps(engine: EngineName = ENGINE, as_json: bool = JSON) -> None:
+    """List what of the project exists: nodes and the health server."""
+    project = load_project()
+    running = running_engine(engine, project)
+    states = running.nodes(project)
+    if as_json:
+        console.result_json([vars(state) for state in states])
+        return
+    rows = [
+        [s.name, s.state, _ago(s.started_at), str(s.restarts), "" if s.exit_code is None else str(s.exit_code), s.detail]
+        for s in states
+    ]
+    console.result(console.table(["NAME", "STATE", "SINCE", "RESTARTS", "EXIT CODE", "DETAIL"], rows))
+
+
+def _ago(started_at: float | None) -> str:
+    if started_at is None:
+        return ""
+    seconds = max(0, int(time.time() - started_at))
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+def status(
+    engine: EngineName = ENGINE,
+    as_json: bool = JSON,
+    watch: bool = typer.Option(False, "--watch", "-w", help="Show it again every two seconds until Ctrl-C."),
+) -> None:
+    """Show nodes and their roles, who leads since when, resources, and the entries."""
+    from ws.engine.status import gather, lines
+
+    project = load_project()
+    running = running_engine(engine, project)
+    while True:
+        found = gather(running, project)
+        if as_json:
+            console.result_json(found)
+        else:
+            console.result("\n".join(lines(found)))
+        if not watch:
+            break
+        time.sleep(2)
+        console.result("")
+    if not found["nodes"]:
+        require_running(running, project)
+
+
+def logs(
+    nodes: list[str] = typer.Argument(None, metavar="[NODE]...", help="Hostnames, or health; default: all."),
+    engine: EngineName = ENGINE,
+    follow: bool = typer.Option(False, "--follow", "-f", help="Go on with new lines until Ctrl-C."),
+    tail: int | None = typer.Option(None, "--tail", "-n", min=0, help="The last lines only."),
+) -> None:
+    """Show the logs of nodes."""
+    from ws.engine.logs import merged
+
+    project = load_project()
+    running = running_engine(engine, project)
+    require_running(running, project)
+    there = [state.name for state in running.nodes(project)]
+    names = check_names(project, nodes, also=["health"]) if nodes else there
+    for name, line in merged(running, project, names, tail=tail, follow=follow):
+        console.result(f"{name} | {line}" if len(names) > 1 else line)
+
+
+def exec_(
+    node: str = typer.Argument(..., help="The node's hostname."),
+    command: list[str] = typer.Argument(..., metavar="-- CMD...", help="The command and its arguments."),
+    engine: EngineName = ENGINE,
+) -> None:
+    """Run a command on a node."""
+    import os
+    import subprocess
+    import sys
+
+    project = load_project()
+    running = running_engine(engine, project)
+    require_running(running, project)
+    check_names(project, [node], also=["health"])
+    argv = running.exec_command(project, node, command, tty=sys.stdin.isatty() and sys.stdout.isatty())
+    done = subprocess.run(argv, env={**os.environ, **running.exec_environment(project, node)}, check=False)
+    raise typer.Exit(done.returncode)

@@ -1,0 +1,80 @@
+"""`ws init`, `config`, `render`, `image`: a project folder and its files."""
+
+from __future__ import annotations
+
+import typer
+
+from ws import console
+from ws.cli.common import JSON, load_config, load_project
+from ws.console import Progress
+from ws.errors import CheckFailed
+
+config_app = typer.Typer(help="The configuration: what it is, and its schema.", no_args_is_help=True, rich_markup_mode=None)
+image_app = typer.Typer(help="The node image.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def init(force: bool = typer.Option(False, "--force", help="Overwrite files that are there.")) -> None:
+    """Put config.yaml and the templates into the project folder."""
+    from ws.cli.common import project_folder
+    from ws.engine.init import write_project
+
+    folder = project_folder()
+    for name, written in write_project(folder, force=force):
+        console.result(f"{'✓' if written else '·'} {name}{'' if written else ' (kept: it is there already)'}")
+    console.result("next: look through config.yaml, then `ws up`")
+
+
+@config_app.command("show")
+def config_show(as_json: bool = JSON) -> None:
+    """Show the configuration in effect: defaults, config.yaml and WS_… variables together."""
+    from ws.config.show import dump
+
+    loaded = load_config()
+    for warning in loaded.warnings:
+        Progress().warn(str(warning))
+    if as_json:
+        console.result_json(loaded.config.model_dump(mode="json"))
+    else:
+        console.result(dump(loaded.config).rstrip())
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of config.yaml; editors complete the file by it."""
+    from ws.config.show import schema
+
+    console.result_json(schema())
+
+
+def render(check: bool = typer.Option(False, "--check", help="Write nothing; say whether the files are in step.")) -> None:
+    """Render the Compose files from config.yaml and the templates."""
+    from ws.engine.render import outdated, render
+
+    progress = Progress()
+    project = load_project(progress)
+    stale = outdated(project)
+    if check:
+        if stale:
+            raise CheckFailed(
+                f"not in step with config.yaml and the templates: {', '.join(stale)}", mend="`ws render` writes them"
+            )
+        console.result("in step")
+        return
+    for name, text in render(project).items():
+        (project.folder / name).write_text(text, encoding="utf-8")
+        console.result(f"{'✓' if name in stale else '·'} {name}{'' if name in stale else ' (unchanged)'}")
+
+
+@image_app.command("build")
+def image_build() -> None:
+    """Build the images here, under the config's names, from images/."""
+    from ws.engine.compose import ComposeEngine
+    from ws.engine.images import build
+
+    progress = Progress()
+    project = load_project(progress)
+    engine = ComposeEngine()
+    engine.require()
+    names = build(project, engine.client, lambda image: progress.note(f"building {image}"))
+    for name in names:
+        console.result(f"✓ {name}")

@@ -1,0 +1,101 @@
+"""The way to Docker Engine, and in words why there is none.
+
+It is the way that `docker compose` takes, too (DOCKER_HOST, then Docker's current context): what looks and what acts
+must not be two engines.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ws.errors import EnvironmentProblem
+
+if TYPE_CHECKING:
+    import docker
+
+MINIMUM_API = "1.41"
+"""Docker Engine 20.10."""
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+INSTALL = "tools/prepare-machine engine (Debian), or https://docs.docker.com/engine/install; or `ws up --engine local`"
+
+
+def connect(timeout: float = 60.0) -> docker.DockerClient:
+    """A connected client, with `timeout` seconds for each request.
+
+    Raises:
+        EnvironmentProblem: Docker is missing, not running, not permitted to this user, or too old.
+    """
+    import docker
+    import requests
+    from docker.errors import DockerException
+    from docker.utils import version_lt
+
+    try:
+        client = docker.from_env(timeout=timeout, use_ssh_client=True)
+        version = client.version()
+    except (DockerException, requests.RequestException) as error:
+        raise no_engine(endpoint(), str(error)) from None
+    if version_lt(version["ApiVersion"], MINIMUM_API):
+        client.close()
+        raise _too_old(version["Version"], version["ApiVersion"])
+    return client
+
+
+def endpoint() -> str:
+    """The address of the engine: DOCKER_HOST, else that of Docker's current context."""
+    from docker import ContextAPI
+
+    if os.environ.get("DOCKER_HOST"):
+        return os.environ["DOCKER_HOST"]
+    context = ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT") or None)
+    return (context.Host if context else None) or DEFAULT_HOST
+
+
+def no_engine(host: str, error: str) -> EnvironmentProblem:
+    """The problem behind the SDK's `error`, told by the name of the system's error that it carries."""
+    place = re.sub(r"//[^/@]*@", "//***@", host)
+    if "PermissionError" in error:
+        return EnvironmentProblem(
+            "this user may not talk to the Docker daemon",
+            f"{place} is closed to it",
+            'sudo usermod -aG docker "$USER", then log in again; or `ws up --engine local`',
+        )
+    if host != DEFAULT_HOST:
+        chosen, undo = ("DOCKER_HOST", "unset DOCKER_HOST")
+        if not os.environ.get("DOCKER_HOST"):
+            chosen, undo = ("Docker's current context", "docker context use default")
+        return EnvironmentProblem(
+            f"no Docker daemon answers at {place}",
+            f"{chosen} leads there",
+            f"start it there, or `{undo}`; or `ws up --engine local`",
+        )
+    if "FileNotFoundError" in error and not _installed():
+        return EnvironmentProblem("Docker Engine is not installed", mend=f"install it: {INSTALL}")
+    if "FileNotFoundError" in error or "ConnectionRefusedError" in error:
+        return EnvironmentProblem(
+            "the Docker daemon is not running",
+            f"nothing listens on {place}",
+            f"{_start_command()}; or `ws up --engine local`",
+        )
+    return EnvironmentProblem("the Docker daemon does not answer as one", error, f"{_start_command()}; or `ws up --engine local`")
+
+
+def _installed() -> bool:
+    return any(shutil.which(program) for program in ("dockerd", "docker"))
+
+
+def _start_command() -> str:
+    with_systemd = Path("/run/systemd/system").exists()
+    return "sudo systemctl restart docker" if with_systemd else "tools/prepare-machine engine starts it"
+
+
+def _too_old(version: str, api: str) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"Docker Engine {version} is too old",
+        f"it speaks API {api}, and {MINIMUM_API} (Docker Engine 20.10) is needed",
+        f"install a newer one: {INSTALL}",
+    )

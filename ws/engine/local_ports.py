@@ -1,0 +1,136 @@
+"""Ports of this machine: which are free, who holds the others, and where a cluster's port blocks find room.
+
+Entry and health ports are the user's choice, so one that is taken is an error. Port blocks are ours: where
+another cluster has them, all of them move together.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+
+from ws.config.plan import ClusterPlan, EntryPorts, NodePlan, PortBlock
+from ws.errors import EnvironmentProblem
+
+LOOPBACK = "127.0.0.1"
+_EVERYWHERE = "0.0.0.0"
+_LOWEST, _HIGHEST = 20000, 65535
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A port that is about to be listened on, what for, and how to choose another one."""
+
+    port: int
+    addresses: tuple[str, ...]
+    purpose: str
+    mend: str
+
+
+def refuse_taken(wanted: Iterable[Wanted]) -> None:
+    """Raise an EnvironmentProblem that names every port that is taken, its holder, and what to change."""
+    taken = [want for want in wanted if not all(is_free(address, want.port) for address in want.addresses)]
+    if not taken:
+        return
+    what = f"port {taken[0].port} is taken" if len(taken) == 1 else f"{len(taken)} ports are taken"
+    raise EnvironmentProblem(
+        what,
+        "\n".join(f"{holder(want.port)} holds port {want.port}, {want.purpose}" for want in taken),
+        "\n".join(dict.fromkeys(f"end that process, or {want.mend}" for want in taken)),
+    )
+
+
+def is_free(address: str, port: int) -> bool:
+    """Whether a server could listen there now. Connections that have just ended don't count."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+def holder(port: int) -> str:
+    """The process that holds a port, in words: `nginx (pid 123)`."""
+    found = [entry for entry in psutil.net_connections("tcp") if entry.laddr and entry.laddr.port == port]
+    found.sort(key=lambda entry: entry.status != psutil.CONN_LISTEN)
+    pid = found[0].pid if found else None
+    if pid is None:
+        return "another user's process"
+    try:
+        return f"{psutil.Process(pid).name()} (pid {pid})"
+    except psutil.Error:
+        return f"pid {pid}"
+
+
+def shifted(plan: ClusterPlan, shift: int) -> ClusterPlan:
+    """The plan as it holds on this machine: blocks moved up by `shift` ports, and without ports for workers.
+
+    Ray picks free worker ports itself, as no network between the nodes has to let them through.
+    """
+    moved = {node.hostname: _shifted_node(node, plan.ports, shift) for node in plan.nodes}
+    return replace(
+        plan,
+        nodes=tuple(moved.values()),
+        candidates=tuple(moved[node.hostname] for node in plan.candidates),
+        ports=range(plan.ports.start + shift, plan.ports.stop + shift),
+    )
+
+
+def _shifted_node(node: NodePlan, ports: range, shift: int) -> NodePlan:
+    block = PortBlock(**{name: port + shift for name, port in fixed_ports(node).items()}, workers=None)
+    entry = EntryPorts(
+        *(port + shift if port in ports else port for port in (node.entry.head, node.entry.dashboard, node.entry.client)),
+        published=node.entry.published,
+    )
+    return replace(node, block=block, entry=entry)
+
+
+def fixed_ports(node: NodePlan) -> dict[str, int]:
+    """The ports of a node's block that it listens on here, by name."""
+    return {name: value for name, value in vars(node.block).items() if isinstance(value, int)}
+
+
+def choose_shift(plan: ClusterPlan, reserved: Collection[int]) -> int:
+    """By how many ports the blocks must move so that all are free and none is in `reserved`.
+
+    Raises:
+        EnvironmentProblem: there is no room anywhere.
+    """
+    for shift in _shifts(plan.ports):
+        ports = [port for node in shifted(plan, shift).nodes for port in _block_ports(node, plan.ports, shift)]
+        if not any(port in reserved or not is_free(_EVERYWHERE, port) for port in ports):
+            return shift
+    first = plan.ports.start
+    raise EnvironmentProblem(
+        f"no free range of {len(plan.ports)} ports for the nodes' port blocks",
+        f"port {first} is held by {holder(first)}" if not is_free(_EVERYWHERE, first) else None,
+        "end what holds them, or set network.port_base (WS_NETWORK__PORT_BASE) to a free range",
+    )
+
+
+def _block_ports(node: NodePlan, planned: range, shift: int) -> list[int]:
+    entry = (node.entry.head, node.entry.dashboard, node.entry.client)
+    return [*fixed_ports(node).values(), *(port for port in entry if port - shift in planned)]
+
+
+def _shifts(ports: range) -> Iterator[int]:
+    """Upwards below the ports that outgoing connections take, then downwards, then what is left above."""
+    step, ephemeral = len(ports), _first_ephemeral()
+    ups = list(range(0, max(step, _HIGHEST + 2 - ports.stop), step))
+    yield from (shift for shift in ups if shift == 0 or ports.stop + shift <= ephemeral)
+    yield from range(-step, _LOWEST - ports.start - 1, -step)
+    yield from (shift for shift in ups if shift and ports.stop + shift > ephemeral)
+
+
+def _first_ephemeral() -> int:
+    try:
+        return int(_EPHEMERAL.read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32768

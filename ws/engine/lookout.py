@@ -1,0 +1,114 @@
+"""Looking at a cluster that an engine runs: who leads, where a driver can run, and whether a node has died."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ws.engine.base import Engine, NodeState, Project
+from ws.errors import CheckFailed
+from ws.node.http_client import HttpFailure, call
+from ws.process import run
+from ws.verify.proof import Spawn
+
+_TAIL = 25
+
+
+@dataclass(frozen=True)
+class Leader:
+    """Who leads: hostname, the head's address (host:port), the lease's epoch, and seconds since the grant, if known."""
+
+    name: str
+    address: str
+    epoch: int
+    held_for: float | None = None
+
+
+class Lookout:
+    """Eyes on one project's cluster."""
+
+    def __init__(self, engine: Engine, project: Project) -> None:
+        self.engine = engine
+        self.project = project
+
+    def token(self) -> str:
+        path = self.project.token_path
+        return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+    def leader(self) -> Leader | None:
+        """Who holds the lease; without a health server, whom the candidates follow."""
+        try:
+            answer = call(f"{self.engine.health_url(self.project)}/lease", "GET", None, self.token(), 2.0)
+        except HttpFailure:
+            return self._leader_by_candidates()
+        lease = answer.get("lease")
+        if not isinstance(lease, dict):
+            return self._leader_by_candidates()
+        return Leader(lease["holder"], lease["address"], int(lease["epoch"]), lease.get("held_for"))
+
+    def _leader_by_candidates(self) -> Leader | None:
+        running = {state.name for state in self.engine.nodes(self.project) if state.state == "running"}
+        for candidate in self.project.plan.candidates:
+            if candidate.hostname not in running:
+                continue
+            answer = self._ask_agent(candidate.hostname)
+            if answer.get("mode") and answer.get("address"):
+                return Leader(str(answer["leader"]), str(answer["address"]), int(answer["epoch"] or 0))
+        return None
+
+    def _ask_agent(self, name: str) -> dict[str, object]:
+        argv = self.engine.exec_command(self.project, name, ["python3", self.engine.agent_program, "look"])
+        done = run(argv, env=self.engine.exec_environment(self.project, name), check=False, timeout=15)
+        try:
+            answer = json.loads(done.stdout)
+        except ValueError:
+            return {}
+        return answer if isinstance(answer, dict) else {}
+
+    def driver(self, names: Sequence[str]) -> tuple[str, Spawn] | None:
+        """The cluster's address and how to run a driver on one of our nodes: the head where it is ours."""
+        leader = self.leader()
+        if leader is None:
+            return None
+        place = leader.name if leader.name in names else names[0]
+
+        def spawn(argv: list[str]) -> subprocess.Popen[str]:
+            return subprocess.Popen(
+                self.engine.exec_command(self.project, place, argv),
+                env={**os.environ, **self.engine.exec_environment(self.project, place)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+
+        return leader.address, spawn
+
+    def require_alive(self, names: Sequence[str]) -> None:
+        """Raise CheckFailed where one of these nodes, or the health server, has ended by itself."""
+        wanted = {"health", *names}
+        for state in self.engine.nodes(self.project):
+            if state.name in wanted and state.failed:
+                raise self.died(state)
+
+    def died(self, state: NodeState) -> CheckFailed:
+        """The error for a node that ended, with the tail of its log."""
+        again = f", and was started again {state.restarts} times" if state.restarts else ""
+        detail = f" ({state.detail})" if state.detail else ""
+        code = f"exit code {state.exit_code}" if state.exit_code is not None else "an error"
+        return CheckFailed(
+            f"{state.name} ended with {code}{detail}{again}",
+            self.tail(state.name),
+            f"ws logs {state.name} shows all of it; ws doctor looks for causes on this machine",
+        )
+
+    def tail(self, name: str, lines: int = _TAIL) -> str:
+        """The last lines of a node's log, marked with its name."""
+        try:
+            return "\n".join(f"{name} | {line}" for line in self.engine.logs(self.project, name, tail=lines))
+        except Exception as error:  # the log is evidence for another error, which must not be lost over it
+            return f"{name} | no log: {error}"

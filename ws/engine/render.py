@@ -1,0 +1,145 @@
+"""Compose files from the plan: pure, the same on every machine, tested on exact output.
+
+What belongs to one machine is left to variables with defaults, which `.env` sets (`ws.engine.machine`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+
+from ws.config.models import Config
+from ws.config.plan import ClusterPlan, NodePlan
+from ws.engine.base import Project
+from ws.resources import find
+
+GATEWAY = "${WS_GATEWAY:-172.17.0.1}"
+COMPOSE_FILE = "compose.yaml"
+GPU_FILE = "compose.gpu.yaml"
+
+
+def render(project: Project) -> dict[str, str]:
+    """The rendered files by name: `compose.yaml`, and `compose.gpu.yaml` where a node wants GPUs."""
+    context = _context(project.config, project.plan)
+    files = {COMPOSE_FILE: _fill(project, COMPOSE_FILE, context)}
+    gpu_nodes = [node for node in project.plan.nodes if node.gpus]
+    if gpu_nodes:
+        files[GPU_FILE] = _fill(project, GPU_FILE, {"nodes": gpu_nodes})
+    return files
+
+
+def outdated(project: Project) -> list[str]:
+    """Names of rendered files that are missing, or that differ from what would be rendered now."""
+    return [
+        name
+        for name, text in render(project).items()
+        if not (path := project.folder / name).exists() or path.read_text(encoding="utf-8") != text
+    ]
+
+
+def _fill(project: Project, name: str, context: dict[str, Any]) -> str:
+    source = find(project.folder, f"template/{name}.jinja2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment.filters["quoted"] = quoted
+    return environment.from_string(source).render(context)
+
+
+def quoted(value: object) -> str:
+    """A value as a double-quoted YAML string; `$` is doubled, so that Compose leaves it as it is."""
+    text = str(value)
+    if not text.startswith("${WS_"):
+        text = text.replace("$", "$$")
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _context(config: Config, plan: ClusterPlan) -> dict[str, Any]:
+    entry_addresses = [address_of(config, place) for place in config.network.publish_entries]
+    return {
+        "project": plan.project,
+        "network": config.network,
+        "extra_hosts": {external.hostname: host_address(config) for external in plan.external},
+        "health": {
+            "image": config.services.health.image,
+            "port": plan.health_port,
+            "address": plan.health_address,
+            "ports": _published(entry_addresses, plan.health_port),
+        },
+        "nodes": [_node(config, plan, node, entry_addresses) for node in plan.nodes],
+    }
+
+
+def host_address(config: Config) -> str:
+    """What `extra_hosts` gives for this host: Docker's own word for the bridge gateway, or the configured address."""
+    return "host-gateway" if config.host.ip_address == "auto" else str(config.host.ip_address)
+
+
+def address_of(config: Config, place: str) -> str:
+    """The address to publish on, for "loopback", "gateway" or an IP address."""
+    if place == "loopback":
+        return "127.0.0.1"
+    if place == "gateway":
+        return GATEWAY if config.host.ip_address == "auto" else str(config.host.ip_address)
+    return str(ipaddress.ip_address(place))
+
+
+def _published(addresses: Sequence[str], *ports: int) -> list[str]:
+    return [f"{address}:{port}:{port}" for port in ports for address in addresses]
+
+
+def _node(config: Config, plan: ClusterPlan, node: NodePlan, entry_addresses: list[str]) -> dict[str, Any]:
+    ports = _published(entry_addresses, node.entry.head, node.entry.dashboard, node.entry.client) if node.candidate else []
+    if config.network.publish_blocks != "none":
+        address = address_of(config, str(config.network.publish_blocks))
+        ports.append(f"{address}:{node.block.first}-{node.block.last}:{node.block.first}-{node.block.last}")
+    before = [other.hostname for other in plan.candidates[:1] if other is not node]
+    return {
+        "hostname": node.hostname,
+        "container": node.container,
+        "image": node.image,
+        "environment": node_environment(config, plan, node),
+        "volumes": config.services.ray.volumes,
+        "ports": ports,
+        "address": node.address,
+        "depends_on": ["health", *before],
+        "cpu_limit": f"${{{variable(node.key, 'CPU_LIMIT')}:-0}}",
+        "memory_limit": f"${{{variable(node.key, 'MEMORY')}:-{node.memory}}}",
+        "shm_size": f"${{{variable(node.key, 'SHM')}:-{node.shm_size}}}",
+    }
+
+
+def variable(key: str, what: str) -> str:
+    """The name of a node's variable in `.env`, for example WS_CPU_MEMORY for the key `cpu`."""
+    return f"WS_{key.upper().replace('-', '_')}_{what}"
+
+
+def node_environment(config: Config, plan: ClusterPlan, node: NodePlan) -> dict[str, str]:
+    """The environment of a node's container, by which the agent decides (`ws.node.settings`)."""
+    health = config.nodes.health_service
+    seconds = "{:g}".format
+    return {
+        "HEAD_WHITELIST": ",".join(config.nodes.head_whitelist),
+        "HEALTH_URL": str(health.url),
+        "HEALTH_TIMEOUT": seconds(health.timeout),
+        "HEALTH_MAX_RETRIES": str(health.max_retries),
+        "HEALTH_RETRY_INTERVAL": seconds(health.retry_interval),
+        "LEASE_TTL": seconds(health.lease_ttl),
+        "HEAD_ADDRESS_CFG": config.nodes.head_address or "",
+        "DISCOVERY_TIMEOUT": seconds(config.nodes.cluster.discovery_timeout),
+        "WAIT_FOR_HEAD": seconds(config.nodes.cluster.wait_for_head),
+        "RAY_HEAD_PORT": str(node.entry.head),
+        "RAY_DASHBOARD_PORT": str(node.entry.dashboard),
+        "RAY_CLIENT_PORT": str(node.entry.client),
+        "RAY_NUM_CPUS": str(node.cpus),
+        "WS_NUM_GPUS": "0",
+        "WS_MEMORY": f"${{{variable(node.key, 'MEMORY')}:-{node.memory}}}",
+        "WS_OBJECT_STORE_MEMORY": f"${{{variable(node.key, 'STORE')}:-{node.object_store_memory}}}",
+        "WS_NODE_PORTS": node.block.as_environment(),
+        "WS_CANDIDATES": plan.candidates_json(),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": "/run/secrets/ray_token",
+        **node.env,
+    }

@@ -1,0 +1,66 @@
+"""Asks for a place at the gate before Ray is started (FACTS 12: a storm of starts kills nodes).
+
+The health server keeps the gate; where it does not answer, the head's agent does; where nobody does, the start goes
+ahead, and a start that Ray times out is tried again anyway.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ws.node.http_client import HttpFailure, call
+from ws.node.log import STEP, say
+
+_POLL = 0.3
+_TIMEOUT = 2.0
+
+
+class GateClient:
+    """A node's view of the gate. `urls` are the keepers, asked in order until one answers."""
+
+    def __init__(self, name: str, instance: str, token: str, stopping: threading.Event) -> None:
+        self._who = {"name": name, "instance": instance}
+        self._token = token
+        self._stopping = stopping
+        self._keeper: str | None = None
+
+    @contextmanager
+    def passage(self, urls: Sequence[str], priority: bool) -> Iterator[None]:
+        """Wait for a place, hold it for the body, give it back (or earlier by `leave`)."""
+        self._enter(urls, priority)
+        try:
+            yield
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Give the place back; without one, nothing happens."""
+        keeper, self._keeper = self._keeper, None
+        if keeper:
+            self._ask(keeper, "leave", self._who)
+
+    def _enter(self, urls: Sequence[str], priority: bool) -> None:
+        told = False
+        while not self._stopping.is_set():
+            for url in urls:
+                answer = self._ask(url, "enter", {**self._who, "priority": priority})
+                if answer is None:
+                    continue
+                if answer.get("granted"):
+                    self._keeper = url
+                    return
+                if not told:
+                    say(f"waiting at the gate: {answer.get('ahead', '?')} nodes start before this one", STEP)
+                    told = True
+                break
+            else:
+                return
+            self._stopping.wait(_POLL)
+
+    def _ask(self, url: str, verb: str, body: dict[str, object]) -> dict[str, object] | None:
+        try:
+            return call(f"{url}/gate/{verb}", "POST", body, self._token, _TIMEOUT)
+        except HttpFailure:
+            return None

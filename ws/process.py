@@ -1,0 +1,67 @@
+"""The one place that runs other programs (docker, compose, ray, ssh)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ws.errors import CommandFailed, EnvironmentProblem
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that has ended: its exit code, and what it printed on each stream."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Runner = Callable[..., Completed]
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    timeout: float | None = None,
+    check: bool = True,
+) -> Completed:
+    """Run a program to its end.
+
+    Args:
+        argv: the program and its arguments; secrets never belong here, because process lists show them.
+        env: variables set on top of this process's own.
+        timeout: seconds until the program is ended.
+        check: raise where it ends with an error.
+
+    Raises:
+        CommandFailed: it ended with an error (with `check`), or not within `timeout`.
+        EnvironmentProblem: there is no such program.
+    """
+    try:
+        done = subprocess.run(
+            list(argv),
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise EnvironmentProblem(f"`{argv[0]}` is not installed, or not on the PATH") from None
+    except subprocess.TimeoutExpired as error:
+        output = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else error.stdout or ""
+        raise CommandFailed(argv, -1, f"{output}\nstill running after {timeout:g} s") from None
+    if check and done.returncode != 0:
+        raise CommandFailed(argv, done.returncode, done.stdout + done.stderr)
+    return Completed(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,215 @@
+"""A driver that proves nodes, one JSON event per line on stdout. Standard library and Ray alone.
+
+It is run as text, by `python3 -u - PARAMS`, on a node of the cluster or on any machine that reaches it; so it imports
+nothing of `ws`. PARAMS is a JSON object: `address` (as for `ray.init`), `nodes` (names that must be proven),
+`timeout` (seconds).
+
+Events:  {"event": "connected", "ray", "python"}  {"event": "alive", "node"}
+         {"event": "check", "node", "check", "ok", "seconds", "why"}  {"event": "done", "ok"}
+
+What is proven of a node (joined is not working, FACTS 1): it is alive under its own name; a task runs on it; it pulls an
+object from another node; it serves one to another node; it builds a runtime environment. The driver's own node pulls what
+the others serve and serves what they pull, so it needs no traffic of its own.
+"""
+
+import json
+import platform
+import socket
+import sys
+import time
+
+CHECKS = ("task", "pull", "serve", "runtime_env")
+RETRY_PAUSE = 1.0  # seconds
+SIZE = 2_000_000  # bytes; objects under 100 kB travel inside messages and would prove nothing
+
+
+def emit(event, **fields):
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def brief(error):
+    """The telling line of a Ray error, whose text may be a page long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:500]
+
+
+def connect(address, deadline):
+    """Connect once the address accepts; `ray.init` on a closed port can end the process."""
+    if "://" not in address:
+        host, _, port = address.rpartition(":")
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection((host, int(port)), timeout=2).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+    import ray
+
+    while True:
+        try:
+            # No working_dir and no other runtime_env: a cluster may be somebody else's (DESIGN decision 8).
+            ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            return ray
+        except Exception as error:
+            if time.monotonic() > deadline:
+                raise
+            emit("connecting", why=brief(error))
+            time.sleep(0.3)
+
+
+class Node:
+    """A node under proof: pending checks as Ray object references, what has passed, and the last error of what has not."""
+
+    def __init__(self, name, node_id):
+        self.name = name
+        self.node_id = node_id
+        self.began = time.monotonic()
+        self.pending = {}
+        self.passed = set()
+        self.errors = {}
+        self.again_at = None
+
+    def passes(self, check):
+        if check not in self.passed:
+            self.passed.add(check)
+            emit("check", node=self.name, check=check, ok=True, seconds=round(time.monotonic() - self.began, 3))
+
+    def fails(self, check, why):
+        """Keep the error and try again soon: a node may need a moment; only the deadline makes it final."""
+        self.errors[check] = why
+        self.again_at = self.again_at or time.monotonic() + RETRY_PAUSE
+
+    def report_missing(self):
+        for check in CHECKS:
+            if check not in self.passed:
+                emit("check", node=self.name, check=check, ok=False, why=self.errors.get(check, "no answer in time"))
+
+
+class Prober:
+    def __init__(self, ray, names, deadline):
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self.ray = ray
+        self.affinity = NodeAffinitySchedulingStrategy
+        self.names = names
+        self.deadline = deadline
+        self.nodes = {}
+        self.home = ray.get_runtime_context().get_node_id()
+        self.parcel = ray.put(bytes(SIZE))
+        self.define_tasks()
+
+    def define_tasks(self):
+        ray = self.ray
+
+        def where():
+            return ray.get_runtime_context().get_node_id()
+
+        def pull(parcel, _after):
+            return len(parcel)
+
+        def serve(size, _after):
+            return bytes(size)
+
+        def variable():
+            import os
+
+            return os.environ.get("WS_PROOF")
+
+        self.where, self.pull, self.serve, self.variable = (
+            ray.remote(num_cpus=0, max_retries=0)(function) for function in (where, pull, serve, variable)
+        )
+
+    def run(self):
+        while time.monotonic() < self.deadline:
+            self.admit()
+            self.collect()
+            if self.proven():
+                return True
+        return False
+
+    def proven(self):
+        return all(name in self.nodes and self.nodes[name].passed.issuperset(CHECKS) for name in self.names)
+
+    def admit(self):
+        """Start the checks of every expected node that has come alive, and again where something failed."""
+        for info in self.ray.nodes():
+            name, node_id = info["NodeName"], info["NodeID"]
+            if not info["Alive"] or name not in self.names:
+                continue
+            node = self.nodes.get(name)
+            if node is None or node.node_id != node_id:
+                emit("alive", node=name)
+                node = self.nodes[name] = Node(name, node_id)
+                self.start(node)
+            elif node.again_at and not node.pending and time.monotonic() > node.again_at:
+                node.again_at = None
+                self.start(node)
+
+    def start(self, node):
+        here = {"scheduling_strategy": self.affinity(node.node_id, soft=False)}
+        task = self.where.options(**here).remote()
+        node.pending = {"task": task}
+        if node.node_id != self.home or len(self.names) == 1:
+            # One after the other, so that one worker process does for all three.
+            pulled = self.pull.options(**here).remote(self.parcel, task)
+            served = self.serve.options(**here).remote(SIZE, pulled)
+            node.pending.update(pull=pulled, serve=served)
+        environment = {"env_vars": {"WS_PROOF": node.name}}
+        node.pending["runtime_env"] = self.variable.options(runtime_env=environment, **here).remote()
+
+    def collect(self):
+        waiting = {ref: (node, check) for node in self.nodes.values() for check, ref in node.pending.items()}
+        if not waiting:
+            time.sleep(0.1)
+            return
+        ready, _ = self.ray.wait(list(waiting), num_returns=1, timeout=0.2)
+        for ref in ready:
+            node, check = waiting[ref]
+            del node.pending[check]
+            self.judge(node, check, ref)
+
+    def judge(self, node, check, ref):
+        try:
+            value = self.ray.get(ref, timeout=max(1.0, min(30.0, self.deadline - time.monotonic())))
+        except Exception as error:
+            node.fails(check, brief(error))
+            return
+        right = {
+            "task": lambda: value == node.node_id,
+            "pull": lambda: value == SIZE,
+            "serve": lambda: len(value) == SIZE,
+            "runtime_env": lambda: value == node.name,
+        }[check]()
+        if not right:
+            node.fails(check, f"wrong answer: {value!r:.100}")
+            return
+        node.passes(check)
+        if check in ("pull", "serve"):
+            self.credit_home("serve" if check == "pull" else "pull")
+
+    def credit_home(self, check):
+        """What another node pulled, the driver's node served, and the other way round."""
+        for node in self.nodes.values():
+            if node.node_id == self.home:
+                node.passes(check)
+
+
+def main():
+    params = json.loads(sys.argv[1])
+    deadline = time.monotonic() + params["timeout"]
+    try:
+        ray = connect(params["address"], deadline)
+    except Exception as error:
+        emit("done", ok=False, why=brief(error))
+        return 1
+    emit("connected", ray=ray.__version__, python=platform.python_version())
+    prober = Prober(ray, params["nodes"], deadline)
+    ok = prober.run()
+    for node in prober.nodes.values():
+        node.report_missing()
+    emit("done", ok=ok)
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
