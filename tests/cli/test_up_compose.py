@@ -68,7 +68,7 @@ def test_a_login_shell_and_a_root_shell_find_ray_and_the_token(cluster: Sandbox)
 def test_the_logs_tell_who_is_what(cluster: Sandbox) -> None:
     logs = {name: cluster.ws("logs", name).stdout for name in ("ray-cpu", "ray-gpu", "health")}
     modes = sorted(re.findall(r"^Mode: (\w+)$", logs["ray-cpu"] + logs["ray-gpu"], re.MULTILINE))
-    assert modes == ["head", "worker"]
+    assert modes == ["head", "worker"], logs
     assert re.search(r"^Hostname: ray-cpu$", logs["ray-cpu"], re.MULTILINE)
     assert "✓" in logs["health"]
     token = cluster.token_path.read_text()

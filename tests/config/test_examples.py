@@ -70,5 +70,5 @@ def test_twenty_replicas_publish_no_block() -> None:
 
 def test_opening_to_the_local_network_is_said() -> None:
     warnings = example("open-to-lan").warnings
-    assert [warning.path for warning in warnings] == ["network.publish_entries[2]", "network.publish_blocks"]
+    assert [warning.path for warning in warnings] == ["network.publish_entries[1]", "network.publish_blocks"]
     assert all("every machine that reaches 192.168.1.10" in warning.what for warning in warnings)

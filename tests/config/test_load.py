@@ -258,8 +258,15 @@ def test_what_only_looks_wrong_passes_without_a_word(folder: Folder, text: str) 
 
 
 def test_an_address_and_all_addresses_meet(folder: Folder) -> None:
-    what = folder.problem("network: {publish_entries: [loopback, 0.0.0.0]}\n").what
-    assert what == "0.0.0.0 includes all other addresses"
+    text = "network: {publish_entries: [loopback], publish_blocks: 0.0.0.0}\n"
+    text += "services: {ray: {gpu: {}, cpu: {head_port: 31010}}}\n"
+    assert "port 31010 is used twice on all addresses" in folder.problem(text).what
+
+
+def test_the_gateway_is_the_hosts_address_where_it_is_named(folder: Folder) -> None:
+    warnings = folder.load("host: {ip_address: 192.168.1.10}\n").warnings
+    assert [(warning.line, warning.path) for warning in warnings] == [(1, "host.ip_address")] * 2
+    assert folder.load("host: {ip_address: 172.17.0.1}\n").warnings == ()
 
 
 def test_every_problem_is_reported_in_one_go(folder: Folder) -> None:

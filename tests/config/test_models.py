@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -180,3 +181,24 @@ def test_the_package_itself_imports_nothing() -> None:
     script = "import sys, ws.config; print(sorted(name for name in ('pydantic', 'yaml', 'ray') if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def keys_with_defaults(model: type[BaseModel], prefix: str) -> list[tuple[str, str]]:
+    """Every key with its default as YAML writes it; None is null."""
+    found = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += keys_with_defaults(field.annotation, f"{prefix}{name}.")
+            continue
+        default = field.get_default(call_default_factory=True, validated_data={})
+        plain = list(default) if isinstance(default, tuple) else default
+        text = f"{plain:g}" if isinstance(plain, float) else yaml.safe_dump(plain, default_flow_style=True)
+        found.append((prefix + name, text.removesuffix("\n").removesuffix("\n...")))
+    return found
+
+
+def test_the_reference_has_every_key_with_its_default() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "config.md").read_text(encoding="utf-8")
+    keys = keys_with_defaults(Config, "") + keys_with_defaults(NodeSettings, "services.ray.KEY.")
+    assert len(keys) > 40
+    assert [key for key, default in keys if f"| `{key}` | `{default}` |" not in reference] == []

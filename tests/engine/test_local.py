@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +21,14 @@ import pytest
 from ws.config.load import load
 from ws.config.plan import plan
 from ws.engine.base import NodeState, Project
-from ws.engine.local import LocalEngine
+from ws.engine.local import LocalEngine, agent_command
 from ws.engine.local_node import Environments, shares
-from ws.engine.local_ports import choose_shift, is_free, shifted
-from ws.engine.local_process import CLUSTER_MARK, NodeProcesses, find_nodes, is_alive
+from ws.engine.local_ports import choose_shift, shifted
+from ws.engine.local_process import CLUSTER_MARK, NODE_MARK, NodeProcesses, find_nodes, is_alive
 from ws.engine.local_state import cluster_id, make_private, temp_folder
 from ws.engine.token import ensure_token
 from ws.errors import EnvironmentProblem, UsageError
+from ws.process import run
 from ws.wait import NotYet, wait_for
 
 NAMES = ["ray-cpu", "ray-gpu"]
@@ -36,10 +39,7 @@ import os, signal, subprocess, sys
 ray = {**os.environ, "WS_NODE_INSTANCE": "one"}
 script = "env -i sleep 600 & sleep 601 & wait"
 subprocess.Popen(["sh", "-c", script], env=ray, start_new_session=True)
-def end(*_):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit("bye")
-signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("bye"))
 print("ready", os.environ["WS_LOCAL_NODE"], flush=True)
 while True: signal.pause()
 """
@@ -86,11 +86,10 @@ class Place:
         return next(state for state in self.engine.nodes(self.project) if state.name == name)
 
     def kill_agent(self, name: str) -> None:
-        """End the agent alone, as `kill -9` does: Ray stays behind."""
+        """End the agent by `kill -9`, and its wrapper, so that Ray stays behind."""
         soon(lambda: len(self.living()[name].others) == 3)
-        for process in self.living()[name].agents:
-            if "ws-node" not in process.cmdline():
-                process.kill()
+        for process in self.living()[name].own:
+            process.kill()
         soon(lambda: self.state(name).state == "exited")
 
 
@@ -265,14 +264,6 @@ def environ_ports(node: NodeProcesses) -> set[int]:
     return {int(part.partition("=")[2]) for part in node.environ["WS_NODE_PORTS"].split(",")}
 
 
-def test_a_port_is_free_again_after_its_connections(place: Place) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = server.getsockname()
-        with socket.create_connection(address), server.accept()[0]:
-            assert not is_free(*address)
-    assert is_free(*address)
-
-
 # Ends
 
 
@@ -366,7 +357,7 @@ def test_following_a_log_ends_with_its_node(place: Place) -> None:
     place.up("ray-cpu")
     lines = place.engine.logs(place.project, "ray-cpu", follow=True)
     assert next(lines) == "ready ray-cpu"
-    place.living()["ray-cpu"].agents[-1].send_signal(signal.SIGTERM)
+    place.living()["ray-cpu"].agents[0].send_signal(signal.SIGTERM)
     assert list(lines) == ["bye"]
 
 
@@ -383,7 +374,8 @@ def test_a_command_gets_what_leads_to_the_cluster(place: Place) -> None:
     environ = place.engine.exec_environment(place.project, "ray-gpu")
     assert environ["RAY_ADDRESS"] == f"127.0.1.2:{place.project.plan.node('ray-gpu').entry.head}"
     assert environ["RAY_AUTH_TOKEN_PATH"] == str(place.project.token_path)
-    assert CLUSTER_MARK not in environ  # or else `down` would end the user's own commands
+    assert environ["WS_NODE_PORTS"] == place.living()["ray-gpu"].environ["WS_NODE_PORTS"]
+    assert not {CLUSTER_MARK, NODE_MARK} & set(environ)  # or else `down` would end the user's own commands
 
 
 def test_a_command_on_a_node_that_does_not_run(place: Place) -> None:
@@ -391,8 +383,95 @@ def test_a_command_on_a_node_that_does_not_run(place: Place) -> None:
         place.engine.exec_environment(place.project, "ray-cpu")
 
 
+def test_what_runs_is_asked_and_not_the_config(place: Place) -> None:
+    place.up()
+    entries = place.engine.entries(place.project)
+    other = Place(place.project.folder)  # as after a change of the config, or with flags that `up` alone had
+    assert other.project.plan.health_port != place.project.plan.health_port
+    assert other.engine.entries(other.project) == entries
+    assert other.engine.exec_environment(other.project, "ray-cpu")["RAY_ADDRESS"] == entries["gcs"]
+
+
 def test_entries_lead_to_a_candidate_that_runs(place: Place) -> None:
     place.up("ray-gpu")
     entry = place.project.plan.node("ray-gpu").entry
     assert place.engine.entries(place.project)["client"] == f"ray://127.0.0.1:{entry.client}"
     assert place.engine.available() is None
+
+
+# For real
+
+
+@pytest.mark.slow
+def test_a_real_cluster_comes_up_and_goes_away_after_its_ws_was_killed(tmp_path: Path) -> None:
+    raylet = tmp_path / "raylet"
+    raylet.symlink_to("/bin/sleep")
+    with ExitStack() as ends:
+        place = Place(tmp_path / "project", agent_command)
+        ends.callback(place.down)
+        foreign = ends.enter_context(subprocess.Popen([str(raylet), "600"], start_new_session=True))
+        ends.callback(foreign.kill)
+        up_and_be_killed(place)
+        for name in NAMES:
+            expect_ray(place, name)
+        assert run_on(place, "ray-gpu", "import ray; ray.init(); print(sorted(n['NodeName'] for n in ray.nodes()))") == (
+            "['ray-cpu', 'ray-gpu']"
+        )
+        processes = [process for node in place.living().values() for process in node.all]
+        assert {"raylet", "gcs_server"} <= {process.name() for process in processes}
+        assert place.down() == []
+        assert not [process for process in processes if is_alive(process)]
+        assert not processes_with(str(temp_folder(place.project.folder)))
+        assert not temp_folder(place.project.folder).exists()
+        assert foreign.poll() is None
+
+
+@pytest.mark.slow
+def test_a_real_cluster_whose_agents_were_killed_leaves_nothing(tmp_path: Path) -> None:
+    with ExitStack() as ends:
+        place = Place(tmp_path / "project", agent_command)
+        ends.callback(place.down)
+        place.engine.up(place.project, ["ray-cpu"])
+        expect_ray(place, "ray-cpu")
+        processes = [process for node in place.living().values() for process in node.all]
+        for process in place.living()["ray-cpu"].own:
+            process.kill()
+        soon(lambda: place.state("ray-cpu").state == "exited")
+        assert any(is_alive(process) and process.name() == "raylet" for process in processes)
+        assert place.down() == []
+        assert not [process for process in processes if is_alive(process)]
+
+
+def up_and_be_killed(place: Place) -> None:
+    """`up` in a process that dies by `kill -9` as soon as the nodes are spawned."""
+    script = f"""
+import os, pickle, sys
+from ws.engine.local import LocalEngine, agent_command
+LocalEngine().up(pickle.load(sys.stdin.buffer), {NAMES!r})
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", script], input=pickle.dumps(place.project), check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def expect_ray(place: Place, name: str) -> None:
+    def up() -> None:
+        state = place.state(name)
+        assert state.state == "running", place.lines(name)
+        if not any("Ray is up" in line for line in place.lines(name)):
+            raise NotYet("\n".join(place.lines(name)))
+
+    wait_for(f"Ray on {name}", up, timeout=120)
+
+
+def run_on(place: Place, name: str, script: str) -> str:
+    """What the last line of a Python script says that runs on that node."""
+    argv = place.engine.exec_command(place.project, name, ["python3", "-c", script])
+    done = run(argv, env=place.engine.exec_environment(place.project, name), timeout=60)
+    return done.stdout.splitlines()[-1]
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines on this machine that hold `text`."""
+    found = (process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"]))
+    return [" ".join(words) for words in found if any(text in word for word in words)]

@@ -116,24 +116,23 @@ def test_a_program_that_is_missing_shows_in_log_and_exit_code(cluster: Cluster) 
 
 
 def test_a_node_belongs_to_nobody_and_has_its_own_session(cluster: Cluster) -> None:
-    agents = cluster.spawn_agent().agents
-    assert not set(agents) & set(psutil.Process().children(recursive=True))
-    assert len({os.getsid(agent.pid) for agent in agents}) == 1
-    assert os.getsid(agents[0].pid) != os.getsid(0)
-    assert agents[0].environ()[NODE_MARK] == "ray-cpu"
+    own = cluster.spawn_agent().own
+    assert not set(own) & set(psutil.Process().children(recursive=True))
+    assert len({os.getsid(process.pid) for process in own}) == 1
+    assert os.getsid(own[0].pid) != os.getsid(0)
+    assert own[0].environ()[NODE_MARK] == "ray-cpu"
 
 
 def test_the_wrapper_passes_sigterm_on(cluster: Cluster) -> None:
-    wrapper = next(agent for agent in cluster.spawn_agent().agents if "ws-node" in agent.cmdline())
-    wrapper.send_signal(signal.SIGTERM)
+    cluster.spawn_agent().wrappers[0].send_signal(signal.SIGTERM)
     assert cluster.exit_code() == 7
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, 137), (signal.SIGINT, 130)])
 def test_an_end_by_a_signal_is_recorded(cluster: Cluster, number: signal.Signals, code: int) -> None:
     cluster.spawn(sys.executable, "-c", "import signal; signal.signal(2, signal.SIG_DFL); signal.pause()")
-    soon(lambda: "pause" in "".join(cluster.find().agents[-1].cmdline()) and len(cluster.find().agents) == 2)
-    agent = next(agent for agent in cluster.find().agents if "ws-node" not in agent.cmdline())
+    soon(lambda: any("pause" in "".join(agent.cmdline()) for agent in cluster.find().agents))
+    agent = cluster.find().agents[0]
     soon(lambda: agent.status() == psutil.STATUS_SLEEPING)
     agent.send_signal(number)
     assert cluster.exit_code() == code
@@ -141,7 +140,7 @@ def test_an_end_by_a_signal_is_recorded(cluster: Cluster, number: signal.Signals
 
 def test_processes_are_found_by_mark_and_by_session(cluster: Cluster) -> None:
     node = cluster.spawn_agent()
-    assert len(node.agents) == 2
+    assert (len(node.wrappers), len(node.agents)) == (1, 1)
     assert last_words(node.others) == {RAY, "600", "601"}
     assert [other.cmdline()[-1] for other in node.others if other.environ() == {}] == ["600"]
 
@@ -162,7 +161,7 @@ def test_nodes_are_told_apart(cluster: Cluster) -> None:
     cluster.spawn_agent("ray-cpu")
     cluster.spawn_agent("ray-gpu")
     found = find_nodes(cluster.id)
-    assert {name: (len(node.agents), len(node.others)) for name, node in found.items()} == {
+    assert {name: (len(node.own), len(node.others)) for name, node in found.items()} == {
         "ray-cpu": (2, 3),
         "ray-gpu": (2, 3),
     }
@@ -223,8 +222,13 @@ def test_agents_are_asked_first(cluster: Cluster) -> None:
     node = cluster.spawn_agent()
     ask_to_end([node], timeout=20)
     assert cluster.exit_code() == 7
-    assert not cluster.find().running
-    assert len(cluster.find().others) == 3
+
+
+def test_a_node_ends_as_a_whole(cluster: Cluster) -> None:
+    node = cluster.spawn_agent()
+    node.agents[0].kill()
+    assert cluster.exit_code() == 137
+    assert not any(is_alive(process) for process in node.others)
 
 
 def test_killing_ends_all_for_certain(cluster: Cluster) -> None:

@@ -140,8 +140,12 @@ def _engines_to_stop(name: EngineName, project: Project) -> list[Engine]:
 
     if name is not EngineName.auto:
         return [choose_engine(name)]
-    compose = ComposeEngine()
-    return [LocalEngine(), *([compose] if compose.available() is None else [])]
+    local, compose = LocalEngine(), ComposeEngine()
+    containers_possible = compose.available() is None
+    return [
+        *([local] if local.nodes(project) or not containers_possible else []),
+        *([compose] if containers_possible else []),
+    ]
 
 
 def ps(engine: EngineName = ENGINE, as_json: bool = JSON) -> None:

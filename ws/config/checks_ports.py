@@ -13,9 +13,11 @@ from ws.config.models import Config
 from ws.config.plan import ClusterPlan, NodePlan
 from ws.config.tree import RAY
 
-_LAST_PORT = 65535
+_FIRST_PORT, _LAST_PORT = 1024, 65535
 # Where Linux takes ports for outgoing connections from (net.ipv4.ip_local_port_range).
 _FIRST_EPHEMERAL = 32768
+# Of Docker's own bridge, unless its daemon is told otherwise: reached from this machine and its containers alone.
+_USUAL_GATEWAY = "172.17.0.1"
 _PORT_BASE: Path = ("network", "port_base")
 _ENTRIES: Path = ("network", "publish_entries")
 _BLOCKS: Path = ("network", "publish_blocks")
@@ -36,7 +38,7 @@ class _Use:
 
 def check_ports(config: Config, cluster: ClusterPlan) -> Iterator[Finding]:
     yield from _used_twice(config, cluster)
-    yield from _range(config, cluster)
+    yield from _range(cluster)
     yield from _targets(config)
     yield from _opened(config)
     yield from _unreachable(config)
@@ -80,7 +82,7 @@ def _shared_address(use: _Use, other: _Use) -> str | None:
 
 
 def _chosen(config: Config, cluster: ClusterPlan) -> Iterator[_Use]:
-    entries = _addresses(config.network.publish_entries)
+    entries = _addresses(config, config.network.publish_entries)
     port = cluster.health_port
     yield _Use(port, port, "health", entries, "services.health.port", ("services", "health", "port"))
     for node in cluster.nodes:
@@ -101,8 +103,8 @@ def _chosen(config: Config, cluster: ClusterPlan) -> Iterator[_Use]:
 def _of_blocks(config: Config, cluster: ClusterPlan) -> Iterator[_Use]:
     """By first port, in rising order; with the entry ports that come from a block."""
     target = config.network.publish_blocks
-    addresses = _addresses(() if target == "none" else (target,))
-    entries = _addresses(config.network.publish_entries)
+    addresses = _addresses(config, () if target == "none" else (target,))
+    entries = _addresses(config, config.network.publish_entries)
     blocks = [(node.hostname, node.block) for node in cluster.nodes]
     blocks += [(node.hostname, node.block) for node in cluster.external]
     uses = [
@@ -122,47 +124,57 @@ def _from_block(config: Config, node: NodePlan, name: str) -> bool:
     return node.index > 1 or getattr(config.services.ray.nodes[node.key], f"{name}_port") is None
 
 
-def _addresses(targets: Iterable[str]) -> frozenset[str]:
-    """Where ports are published. `gateway` stays a word, as its address is known on the machine alone."""
-    return frozenset(LOOPBACK if target == "loopback" else target for target in targets)
+def _addresses(config: Config, targets: Iterable[str]) -> frozenset[str]:
+    """Where ports are published. `gateway` stays a word where only the machine itself knows its address."""
+    return frozenset(_address(config, target) for target in targets)
 
 
-def _range(config: Config, cluster: ClusterPlan) -> Iterator[Finding]:
-    last = cluster.ports[-1]
-    blocks = f"the port blocks reach from {cluster.ports[0]} to {last}"
-    if last > _LAST_PORT:
-        mend = f"set network.port_base to {max(1024, _LAST_PORT + 1 - len(cluster.ports))} or less, or have fewer nodes"
-        yield Finding(_PORT_BASE, f"{blocks}, above {_LAST_PORT}", mend, concerns=(RAY,))
-    elif last >= _FIRST_EPHEMERAL:
+def _address(config: Config, target: str) -> str:
+    gateway = config.host.ip_address
+    return {"loopback": LOOPBACK, "gateway": "gateway" if gateway == "auto" else gateway}.get(target, target)
+
+
+def _range(cluster: ClusterPlan) -> Iterator[Finding]:
+    ports = cluster.ports
+    blocks = f"the port blocks reach from {ports[0]} to {ports[-1]}"
+    if ports[-1] > _LAST_PORT:
+        what = f"{blocks}, above {_LAST_PORT}"
+        yield Finding(_PORT_BASE, what, _lower(ports, _LAST_PORT), concerns=(RAY,))
+    elif ports[-1] >= _FIRST_EPHEMERAL:
         what = f"{blocks}; from {_FIRST_EPHEMERAL} on, the host may take them for outgoing connections"
-        highest = _FIRST_EPHEMERAL - len(cluster.ports)
-        mend = f"set network.port_base to {highest} or less" if highest >= 1024 else "have fewer nodes"
-        yield Finding(_PORT_BASE, what, mend, warning=True, concerns=(RAY,))
+        yield Finding(_PORT_BASE, what, _lower(ports, _FIRST_EPHEMERAL - 1), warning=True, concerns=(RAY,))
+
+
+def _lower(ports: range, last: int) -> str:
+    highest = last + 1 - len(ports)
+    return f"set network.port_base to {highest} or less" if highest >= _FIRST_PORT else "have fewer nodes or replicas"
 
 
 def _targets(config: Config) -> Iterator[Finding]:
     entries = config.network.publish_entries
-    resolved = [min(_addresses((target,))) for target in entries]
-    for index, address in enumerate(resolved):
-        if address in resolved[:index]:
-            yield Finding((*_ENTRIES, index), f"{address} is there twice", "keep one of them")
-    if EVERYWHERE in resolved and len(set(resolved)) > 1:
-        yield Finding(_ENTRIES, f"{EVERYWHERE} includes all other addresses", f"keep {EVERYWHERE} alone")
+    for index, target in enumerate(entries):
+        if target in entries[:index]:
+            yield Finding((*_ENTRIES, index), f"{target} is there twice", "keep one of them")
 
 
 def _opened(config: Config) -> Iterator[Finding]:
     entries = config.network.publish_entries
     targets = [((*_ENTRIES, index), target, "the entries") for index, target in enumerate(entries)]
+    told: set[tuple[str, str]] = set()
     for path, target, what in (*targets, (_BLOCKS, config.network.publish_blocks, "the port blocks")):
-        who = _who_reaches(target)
-        if who:
-            mend = "keep the token safe and the firewall closed to all others, or use loopback and gateway"
-            yield Finding(path, f"opens {what} on {target}: {who} can reach them now", mend, warning=True)
+        address = _address(config, target)
+        who = _who_reaches(address)
+        if who and (address, what) not in told:
+            told.add((address, what))
+            mend = "keep the token safe and the firewall closed to all others, or use loopback and the bridge's gateway"
+            concerns = (("host", "ip_address"),) if target == "gateway" else ()
+            opened = f"opens {what} on {address}: {who} can reach them now"
+            yield Finding(path, opened, mend, warning=True, concerns=concerns)
 
 
 def _who_reaches(target: str) -> str | None:
     address = parse_ipv4(target)
-    if address is None or address.is_loopback:
+    if address is None or address.is_loopback or target == _USUAL_GATEWAY:
         return None
     if target == EVERYWHERE:
         return "every machine that reaches any address of this host"

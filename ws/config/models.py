@@ -73,7 +73,7 @@ class Network(Section):
         default=("loopback", "gateway"),
         max_length=16,
         description="Where the candidates' head, dashboard and client ports are published: loopback, gateway"
-        " (the Docker bridge) or an IPv4 address of this host.",
+        " (host.ip_address) or an IPv4 address of this host.",
     )
     publish_blocks: BlockTarget = Field(
         default="gateway",

@@ -100,4 +100,7 @@ class Engine(Protocol):
         """Where this machine reaches the health server."""
 
     def entries(self, project: Project) -> dict[str, str]:
-        """The addresses that lead in, by kind: dashboard, client, gcs, health."""
+        """The addresses that lead in, by kind: dashboard, client, gcs, health.
+
+        Those of the first candidate that runs, since every candidate leads to the head; without one, health alone.
+        """

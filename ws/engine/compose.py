@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 LABEL = "org.cslr-exp-platform.project"
+_STOP_GRACE = 8  # seconds, as in the template
 MINIMUM_COMPOSE = (2, 20)
 
 
@@ -33,13 +36,15 @@ class ComposeEngine:
     name = "compose"
     agent_program = "/opt/ws/node/__main__.py"
 
-    def __init__(self, runner: Runner = run) -> None:
+    def __init__(self, runner: Runner = run, timeout: int = 60) -> None:
+        """`timeout`: seconds for each answer of the daemon."""
         self._run = runner
+        self._timeout = timeout
 
     @cached_property
     def client(self) -> docker.DockerClient:
         """A connected client; raises EnvironmentProblem where there is no engine, saying why."""
-        return connect()
+        return connect(self._timeout)
 
     def available(self) -> str | None:
         try:
@@ -108,12 +113,28 @@ class ComposeEngine:
         self._compose(project, "up", "--detach", "--no-deps", "--quiet-pull", "health", *names)
 
     def down(self, project: Project) -> list[str]:
+        self._stop_all(project)
         if (project.folder / "compose.yaml").exists():
             try:
                 self._compose(project, "down", "--volumes", "--remove-orphans")
             except CommandFailed as error:
                 return [f"`docker compose down` failed: {error.output.strip()}", *self._remove_by_label(project)]
         return self._remove_by_label(project)
+
+    def _stop_all(self, project: Project) -> None:
+        """Stop all nodes at once; Compose would wait for one after the other, against `depends_on`.
+
+        The health server is left to Compose: the head gives its lease back to it.
+        """
+        from docker.errors import DockerException
+
+        def stop(container: Container) -> None:
+            with suppress(DockerException):  # gone meanwhile, or stuck: removal reports it
+                container.stop(timeout=_STOP_GRACE)
+
+        with ThreadPoolExecutor(max_workers=32) as pool:
+            health = f"{project.plan.project}-health"
+            list(pool.map(stop, (container for container in self._containers(project) if container.name != health)))
 
     def _compose(self, project: Project, *arguments: str) -> Completed:
         return self._run(["docker", "compose", "--ansi=never", "--progress=plain", *arguments], cwd=project.folder)
@@ -176,11 +197,15 @@ class ComposeEngine:
         return f"http://{self._entry_host(project)}:{project.plan.health_port}"
 
     def entries(self, project: Project) -> dict[str, str]:
-        host, first = self._entry_host(project), project.plan.candidates[0].entry
+        running = {state.name for state in self.nodes(project) if state.state == "running"}
+        ports = next((node.entry for node in project.plan.candidates if node.hostname in running), None)
+        if ports is None:
+            return {"health": self.health_url(project)}
+        host = self._entry_host(project)
         return {
-            "dashboard": f"http://{host}:{first.dashboard}",
-            "client": f"ray://{host}:{first.client}",
-            "gcs": f"{host}:{first.head}",
+            "dashboard": f"http://{host}:{ports.dashboard}",
+            "client": f"ray://{host}:{ports.client}",
+            "gcs": f"{host}:{ports.head}",
             "health": self.health_url(project),
         }
 

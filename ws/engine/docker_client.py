@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 INSTALL = "tools/prepare-machine engine (Debian), or https://docs.docker.com/engine/install; or `ws up --engine local`"
 
 
-def connect(timeout: float = 60.0) -> docker.DockerClient:
+def connect(timeout: int = 60) -> docker.DockerClient:
     """A connected client, with `timeout` seconds for each request.
 
     Raises:
@@ -35,14 +36,15 @@ def connect(timeout: float = 60.0) -> docker.DockerClient:
     from docker.utils import version_lt
 
     try:
-        client = docker.from_env(timeout=timeout, use_ssh_client=True)
-        version = client.version()
-    except (DockerException, requests.RequestException) as error:
+        # A version that is given saves the question in the constructor, which leaves its socket open where it fails.
+        with closing(docker.from_env(version=MINIMUM_API, timeout=timeout)) as asking:
+            version = asking.version(api_version=False)
+        number = version["ApiVersion"]
+    except (DockerException, requests.RequestException, KeyError, TypeError) as error:
         raise no_engine(endpoint(), str(error)) from None
-    if version_lt(version["ApiVersion"], MINIMUM_API):
-        client.close()
-        raise _too_old(version["Version"], version["ApiVersion"])
-    return client
+    if version_lt(number, MINIMUM_API):
+        raise _too_old(version.get("Version", ""), number)
+    return docker.from_env(version=number, timeout=timeout)
 
 
 def endpoint() -> str:
@@ -81,7 +83,7 @@ def no_engine(host: str, error: str) -> EnvironmentProblem:
             f"nothing listens on {place}",
             f"{_start_command()}; or `ws up --engine local`",
         )
-    return EnvironmentProblem("the Docker daemon does not answer as one", error, f"{_start_command()}; or `ws up --engine local`")
+    return EnvironmentProblem("the Docker daemon does not answer", error, f"{_start_command()}; or `ws up --engine local`")
 
 
 def _installed() -> bool:

@@ -6,14 +6,16 @@ processes alone.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ws.config.plan import ClusterPlan
+from ws.engine import machine as machines
 from ws.engine.base import NodeState, Project
-from ws.engine.local_node import HEALTH, SHIFT_MARK, Environments, addresses, wanted_ports
+from ws.engine.local_node import HEALTH, SHIFT_MARK, Environments, addresses, is_own, this_machine, wanted_ports
 from ws.engine.local_ports import LOOPBACK, choose_shift, refuse_taken, shifted
 from ws.engine.local_process import (
     CLUSTER_MARK,
@@ -27,10 +29,10 @@ from ws.engine.local_process import (
 )
 from ws.engine.local_state import LocalState, cluster_id, read_lines, skip_to_tail
 from ws.errors import EnvironmentProblem, UsageError
+from ws.node.settings import Candidate
 from ws.resources import node_folder
 
 _GRACE = 8.0
-_EXEC_VARIABLES = ("PATH", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
 
 Command = Callable[[str], Sequence[str]]
 """From the name of a node, or `health`, to the command line of its agent."""
@@ -38,7 +40,7 @@ Command = Callable[[str], Sequence[str]]
 
 def agent_command(name: str) -> list[str]:
     program = HEALTH if name == HEALTH else "agent"
-    return [sys.executable, "-u", str(node_folder() / "__main__.py"), program]
+    return [sys.executable, "-u", LocalEngine.agent_program, program]
 
 
 class LocalEngine:
@@ -49,6 +51,7 @@ class LocalEngine:
     """
 
     name = "local"
+    agent_program = str(node_folder() / "__main__.py")
 
     def __init__(
         self, command: Command = agent_command, environ: Mapping[str, str] = os.environ, grace: float = _GRACE
@@ -65,6 +68,19 @@ class LocalEngine:
         return None
 
     # Acting
+
+    def prepare(self, project: Project) -> list[str]:
+        LocalState(project).prepare()
+        return []
+
+    def warnings(self, project: Project) -> list[str]:
+        return machines.warnings(project, this_machine())
+
+    def missing_images(self, project: Project, names: Sequence[str]) -> list[str]:
+        return []
+
+    def pull(self, image: str) -> None:
+        """Never asked for: processes need no image."""
 
     def check(self, project: Project, names: Sequence[str]) -> None:
         living = _find(project)
@@ -133,30 +149,26 @@ class LocalEngine:
         if not _runs(living, name):
             raise EnvironmentProblem(f"{name} does not run here", mend="`ws ps` shows what there is")
         environ = living[name].environ
-        variables = {variable: environ[variable] for variable in _EXEC_VARIABLES}
-        if name != HEALTH:
-            plan, _ = _located(project, living)
-            variables["RAY_ADDRESS"] = _head_entry(plan, name, living) or environ["HEAD_ADDRESS_CFG"]
-        return variables
+        variables = {variable: value for variable, value in environ.items() if is_own(variable) or variable == "PATH"}
+        entry = _head_entry(project, name, living) or environ.get("HEAD_ADDRESS_CFG")
+        return {**variables, "RAY_ADDRESS": entry} if entry else variables
 
     def health_url(self, project: Project) -> str:
-        return f"http://{LOOPBACK}:{project.plan.health_port}"
+        living = _find(project)
+        known = living[HEALTH].environ.get("HEALTH_URL") if HEALTH in living else None
+        return known or f"http://{LOOPBACK}:{project.plan.health_port}"
 
     def entries(self, project: Project) -> dict[str, str]:
         """Those of the first candidate that runs; every candidate leads to the head."""
-        living = _find(project)
-        plan, _ = _located(project, living)
-        running = [node for node in plan.candidates if _runs(living, node.hostname)]
-        found = {
-            kind: address
-            for node in (running or plan.candidates)[:1]
-            for kind, address in (
-                ("dashboard", f"http://{LOOPBACK}:{node.entry.dashboard}"),
-                ("client", f"ray://{LOOPBACK}:{node.entry.client}"),
-                ("gcs", f"{addresses(plan)[node.hostname]}:{node.entry.head}"),
-            )
+        candidates = _candidates(project, _find(project))
+        if not candidates:
+            return {HEALTH: self.health_url(project)}
+        return {
+            "dashboard": f"http://{LOOPBACK}:{candidates[0].dashboard_port}",
+            "client": f"ray://{LOOPBACK}:{candidates[0].client_port}",
+            "gcs": candidates[0].head_address,
+            HEALTH: self.health_url(project),
         }
-        return {**found, HEALTH: self.health_url(project)}
 
 
 def _find(project: Project) -> dict[str, NodeProcesses]:
@@ -185,17 +197,25 @@ def _check_ports(plan: ClusterPlan, names: Iterable[str]) -> None:
     refuse_taken(wanted for name in names for wanted in wanted_ports(plan, name))
 
 
-def _head_entry(plan: ClusterPlan, name: str, living: Mapping[str, NodeProcesses]) -> str | None:
+def _candidates(project: Project, living: Mapping[str, NodeProcesses]) -> list[Candidate]:
+    """As the nodes that run were told, whatever the config says by now; the running ones first."""
+    told = [node.environ["WS_CANDIDATES"] for node in living.values() if "WS_CANDIDATES" in node.environ]
+    text = told[0] if told else project.plan.candidates_json(addresses(project.plan))
+    candidates = [Candidate(**entry) for entry in json.loads(text)]
+    return sorted(candidates, key=lambda candidate: not _runs(living, candidate.name))
+
+
+def _head_entry(project: Project, name: str, living: Mapping[str, NodeProcesses]) -> str | None:
     """The address of the GCS as a node sees it: a candidate's own, else that of a candidate that runs."""
-    running = [node for node in plan.candidates if _runs(living, node.hostname)]
-    running.sort(key=lambda node: node.hostname != name)
-    return next((f"{addresses(plan)[node.hostname]}:{node.entry.head}" for node in running), None)
+    running = [candidate for candidate in _candidates(project, living) if _runs(living, candidate.name)]
+    running.sort(key=lambda candidate: candidate.name != name)
+    return running[0].head_address if running else None
 
 
 def _look_at(name: str, node: NodeProcesses | None, state: LocalState) -> NodeState:
     if node and node.running:
-        started_at = min(process.create_time() for process in node.agents)
-        return NodeState(name, "running", started_at=started_at, detail=f"pid {node.agents[-1].pid}")
+        started_at = min(process.create_time() for process in node.own)
+        return NodeState(name, "running", started_at=started_at, detail=f"pid {(node.agents or node.own)[0].pid}")
     left = f"{len(node.others)} processes of it still run" if node else ""
     return NodeState(name, "exited", exit_code=state.exit_code(name), detail=left)
 
@@ -203,5 +223,5 @@ def _look_at(name: str, node: NodeProcesses | None, state: LocalState) -> NodeSt
 def _watch(project: Project, name: str) -> Callable[[], bool]:
     """Tells whether the node still runs, by the processes that it has now."""
     node = _find(project).get(name)
-    agents = node.agents if node else []
-    return lambda: any(is_alive(process) for process in agents)
+    own = node.own if node else []
+    return lambda: any(is_alive(process) for process in own)

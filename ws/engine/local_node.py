@@ -17,9 +17,11 @@ import psutil
 
 from ws.config.plan import ClusterPlan, NodePlan
 from ws.engine.base import Project
-from ws.engine.local_ports import LOOPBACK, Wanted
+from ws.engine.local_ports import EVERYWHERE, LOOPBACK, Wanted
 from ws.engine.local_process import CLUSTER_MARK, NODE_MARK
 from ws.engine.local_state import LocalState, cluster_id, temp_folder
+from ws.engine.machine import Machine
+from ws.engine.render import node_environment
 
 HEALTH = "health"
 SHIFT_MARK = "WS_LOCAL_PORT_SHIFT"
@@ -29,9 +31,9 @@ _SHARE = 0.95
 _SMALLEST_STORE = 75 * 1024**2
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108, measured only
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-# What a caller's shell may hold and a node would be changed by.
-_FOREIGN_PREFIXES = ("RAY_", "WS_", "HEAD_", "HEALTH_")
-_FOREIGN_NAMES = ("LEASE_TTL", "DISCOVERY_TIMEOUT", "WAIT_FOR_HEAD")
+_OWN_PREFIXES = ("RAY_", "WS_", "HEAD_", "HEALTH_")
+_OWN_NAMES = ("LEASE_TTL", "DISCOVERY_TIMEOUT", "WAIT_FOR_HEAD")
+_MARKS = (CLUSTER_MARK, NODE_MARK, SHIFT_MARK)
 
 
 def addresses(plan: ClusterPlan) -> dict[str, str]:
@@ -55,7 +57,16 @@ def shares(plan: ClusterPlan) -> Shares:
     memory = min(1.0, machine_memory() * _SHARE / sum(node.memory for node in plan.nodes))
     room = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.exists() else 0
     store = min(memory, room * _SHARE / sum(node.object_store_memory for node in plan.nodes))
-    return Shares(memory, store, len(list(Path("/dev").glob("nvidia[0-9]*"))))
+    return Shares(memory, store, _gpus_here())
+
+
+def this_machine() -> Machine:
+    gpus = _gpus_here()
+    return Machine(cores=os.cpu_count() or 1, memory=machine_memory(), gateway=LOOPBACK, gpu=gpus > 0)
+
+
+def _gpus_here() -> int:
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def machine_memory() -> int:
@@ -101,8 +112,6 @@ class Environments:
         }
 
     def _node(self, node: NodePlan) -> dict[str, str]:
-        from ws.engine.render import node_environment
-
         address = self._addresses[node.hostname]
         own = shares(self._plan)
         place = list(self._addresses).index(node.hostname) + 1
@@ -127,13 +136,14 @@ def _gpus(node: NodePlan, wanted: bool | str, present: int) -> int:
     return node.gpus if wanted else 0
 
 
+def is_own(variable: str) -> bool:
+    """Whether a node decides by this variable; the local engine's own marks stay out."""
+    return (variable.startswith(_OWN_PREFIXES) or variable in _OWN_NAMES) and variable not in _MARKS
+
+
 def inherited(caller: Mapping[str, str]) -> dict[str, str]:
-    """The caller's variables without those that a node decides by."""
-    return {
-        name: value
-        for name, value in caller.items()
-        if not name.startswith(_FOREIGN_PREFIXES) and name not in _FOREIGN_NAMES
-    }
+    """The caller's variables without those that would change a node."""
+    return {name: value for name, value in caller.items() if not is_own(name) and name not in _MARKS}
 
 
 def wanted_ports(plan: ClusterPlan, name: str) -> list[Wanted]:
@@ -141,13 +151,12 @@ def wanted_ports(plan: ClusterPlan, name: str) -> list[Wanted]:
     if name == HEALTH:
         return [_wanted_by_health(plan)]
     node = plan.node(name)
-    own = (addresses(plan)[name],)
     block = [
-        Wanted(port, own, f"which {name} needs for {what.replace('_', ' ')}", "`ws down`, then `ws up` again")
+        Wanted(port, (EVERYWHERE,), f"which {name} needs for {what.replace('_', ' ')}", "`ws down`, then `ws up` again")
         for what, port in vars(node.block).items()
         if isinstance(port, int)
     ]
-    return [*_wanted_entries(plan, node, own), *block] if node.candidate else block
+    return [*_wanted_entries(plan, node), *block] if node.candidate else block
 
 
 def _wanted_by_health(plan: ClusterPlan) -> Wanted:
@@ -155,15 +164,16 @@ def _wanted_by_health(plan: ClusterPlan) -> Wanted:
     return Wanted(plan.health_port, (LOOPBACK,), "which the health server needs", mend)
 
 
-def _wanted_entries(plan: ClusterPlan, node: NodePlan, own: tuple[str, ...]) -> list[Wanted]:
-    ports = {
-        "head_port": (node.entry.head, "Ray's GCS"),
-        "dashboard_port": (node.entry.dashboard, "the dashboard"),
-        "client_port": (node.entry.client, "Ray Client"),
+def _wanted_entries(plan: ClusterPlan, node: NodePlan) -> list[Wanted]:
+    own = (LOOPBACK, addresses(plan)[node.hostname])
+    ports = {  # Ray's GCS listens on every address, whatever it is told
+        "head_port": (node.entry.head, (EVERYWHERE,), "Ray's GCS"),
+        "dashboard_port": (node.entry.dashboard, own, "the dashboard"),
+        "client_port": (node.entry.client, own, "Ray Client"),
     }
     return [
-        Wanted(port, (LOOPBACK, *own), f"which {node.hostname} needs for {what}", _mend(plan, node, field))
-        for field, (port, what) in ports.items()
+        Wanted(port, where, f"which {node.hostname} needs for {what}", _mend(plan, node, field))
+        for field, (port, where, what) in ports.items()
     ]
 
 

@@ -6,18 +6,16 @@ another cluster has them, all of them move together.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
-
 from ws.config.plan import ClusterPlan, EntryPorts, NodePlan, PortBlock
+from ws.engine.ports import holder, is_free
 from ws.errors import EnvironmentProblem
 
 LOOPBACK = "127.0.0.1"
-_EVERYWHERE = "0.0.0.0"
+EVERYWHERE = "0.0.0.0"
 _LOWEST, _HIGHEST = 20000, 65535
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
@@ -40,33 +38,14 @@ def refuse_taken(wanted: Iterable[Wanted]) -> None:
     what = f"port {taken[0].port} is taken" if len(taken) == 1 else f"{len(taken)} ports are taken"
     raise EnvironmentProblem(
         what,
-        "\n".join(f"{holder(want.port)} holds port {want.port}, {want.purpose}" for want in taken),
+        "\n".join(f"{_holder(want)} holds port {want.port}, {want.purpose}" for want in taken),
         "\n".join(dict.fromkeys(f"end that process, or {want.mend}" for want in taken)),
     )
 
 
-def is_free(address: str, port: int) -> bool:
-    """Whether a server could listen there now. Connections that have just ended don't count."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-    return True
-
-
-def holder(port: int) -> str:
-    """The process that holds a port, in words: `nginx (pid 123)`."""
-    found = [entry for entry in psutil.net_connections("tcp") if entry.laddr and entry.laddr.port == port]
-    found.sort(key=lambda entry: entry.status != psutil.CONN_LISTEN)
-    pid = found[0].pid if found else None
-    if pid is None:
-        return "another user's process"
-    try:
-        return f"{psutil.Process(pid).name()} (pid {pid})"
-    except psutil.Error:
-        return f"pid {pid}"
+def _holder(want: Wanted) -> str:
+    holders = (holder(address, want.port) for address in want.addresses)
+    return next((name for name in holders if name), "a process of another user")
 
 
 def shifted(plan: ClusterPlan, shift: int) -> ClusterPlan:
@@ -105,12 +84,12 @@ def choose_shift(plan: ClusterPlan, reserved: Collection[int]) -> int:
     """
     for shift in _shifts(plan.ports):
         ports = [port for node in shifted(plan, shift).nodes for port in _block_ports(node, plan.ports, shift)]
-        if not any(port in reserved or not is_free(_EVERYWHERE, port) for port in ports):
+        if not any(port in reserved or not is_free(EVERYWHERE, port) for port in ports):
             return shift
     first = plan.ports.start
     raise EnvironmentProblem(
         f"no free range of {len(plan.ports)} ports for the nodes' port blocks",
-        f"port {first} is held by {holder(first)}" if not is_free(_EVERYWHERE, first) else None,
+        f"port {first} is held by {name}" if (name := holder(EVERYWHERE, first)) else None,
         "end what holds them, or set network.port_base (WS_NETWORK__PORT_BASE) to a free range",
     )
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +25,14 @@ NODE_MARK = "WS_LOCAL_NODE"
 
 _POLL = 0.05
 _KILL_LIMIT = 5.0
+_WRAPPER_NAME = "ws-node"
 
-# Runs the command that follows the record's path and writes its exit code there: its parent has ended by
-# then, so nobody else would learn it. An empty record says that it has begun. The second wait is for a signal
-# that arrives during the first one; 128 and more is how the shell says so.
-_WRAPPER = """
-record=$1; shift
+# Runs the command that follows the record's path and Python's, and writes its exit code to the record: its parent has
+# ended by then, so nobody else would learn it. An empty record says that it has begun. The second wait is for a signal
+# that arrives during the first one; 128 and more is how the shell says so. An agent that was killed leaves Ray behind,
+# a head without a lease perhaps; so the node ends as a whole, as a container does with its first process.
+_WRAPPER = f"""
+record=$1 python=$2; shift 2
 : > "$record"
 (
   agent=
@@ -38,6 +41,7 @@ record=$1; shift
   agent=$!
   wait "$agent"; code=$?
   while test "$code" -gt 128 && kill -0 "$agent" 2>/dev/null; do wait "$agent"; code=$?; done
+  test "$code" -eq 0 || "$python" -P -m {__name__}
   echo "$code" > "$record"
 ) &
 """
@@ -47,22 +51,28 @@ record=$1; shift
 class NodeProcesses:
     """What lives of one node (or of the health server, by the name `health`).
 
-    `agents` are the agent and its wrapper, `others` is Ray with all that it has started; `environ` is that
-    of the agent.
+    `wrappers` are the shell around the agent, `agents` the agent itself, `others` Ray with all that it has started;
+    `environ` is the agent's.
     """
 
     name: str
     environ: Mapping[str, str] = field(default_factory=dict)
+    wrappers: list[psutil.Process] = field(default_factory=list)
     agents: list[psutil.Process] = field(default_factory=list)
     others: list[psutil.Process] = field(default_factory=list)
 
     @property
     def running(self) -> bool:
-        return bool(self.agents)
+        return bool(self.own)
+
+    @property
+    def own(self) -> list[psutil.Process]:
+        """Those of ours: without any of them, the node has ended."""
+        return [*self.wrappers, *self.agents]
 
     @property
     def all(self) -> list[psutil.Process]:
-        return [*self.agents, *self.others]
+        return [*self.own, *self.others]
 
 
 @dataclass(frozen=True)
@@ -75,9 +85,16 @@ class _Seen:
     environ: Mapping[str, str]
 
     @property
-    def is_agent(self) -> bool:
+    def is_own(self) -> bool:
         # The agent marks all that it starts with a second variable.
         return CLUSTER_MARK in self.environ and RAY_MARK not in self.environ
+
+    @property
+    def is_wrapper(self) -> bool:
+        try:
+            return self.is_own and self.process.cmdline()[3:4] == [_WRAPPER_NAME]
+        except psutil.Error:
+            return False
 
 
 def spawn(command: Sequence[str], environ: Mapping[str, str], *, folder: Path, log: Path, record: Path) -> None:
@@ -89,7 +106,7 @@ def spawn(command: Sequence[str], environ: Mapping[str, str], *, folder: Path, l
     output = os.open(log, flags, 0o600)
     try:
         subprocess.run(
-            ["/bin/sh", "-c", _WRAPPER, "ws-node", str(record), *command],
+            ["/bin/sh", "-c", _WRAPPER, _WRAPPER_NAME, str(record), sys.executable, *command],
             cwd=folder,
             env=dict(environ),
             stdin=subprocess.DEVNULL,
@@ -109,9 +126,9 @@ def find_nodes(cluster: str) -> dict[str, NodeProcesses]:
     for pid, name in _owners(living, cluster).items():
         seen = living[pid]
         node = nodes.setdefault(name, NodeProcesses(name))
-        if seen.is_agent:
-            node.agents.append(seen.process)
+        if seen.is_own:
             node.environ = seen.environ
+            (node.wrappers if seen.is_wrapper else node.agents).append(seen.process)
         else:
             node.others.append(seen.process)
     return nodes
@@ -119,7 +136,7 @@ def find_nodes(cluster: str) -> dict[str, NodeProcesses]:
 
 def other_clusters(cluster: str) -> list[Mapping[str, str]]:
     """The environments of the agents of every other local cluster of this user."""
-    return [seen.environ for seen in _living().values() if seen.is_agent and seen.environ[CLUSTER_MARK] != cluster]
+    return [seen.environ for seen in _living().values() if seen.is_own and seen.environ[CLUSTER_MARK] != cluster]
 
 
 def _living() -> dict[int, _Seen]:
@@ -171,11 +188,13 @@ def _owners(living: Mapping[int, _Seen], cluster: str) -> dict[int, str]:
     return {pid: name for pid, name in owners.items() if pid not in spared}
 
 
-def ask_to_end(nodes: Iterable[NodeProcesses], timeout: float) -> None:
-    """SIGTERM to all agents at once, then wait until they have ended or `timeout` seconds are over."""
-    agents = [process for node in nodes for process in node.agents]
-    _signal(agents, signal.SIGTERM)
-    _wait_ended(agents, timeout)
+def ask_to_end(nodes: Collection[NodeProcesses], timeout: float) -> None:
+    """SIGTERM to all agents at once, then wait until they have ended or `timeout` seconds are over.
+
+    Their wrappers get none: they would pass it on, and each agent would have two.
+    """
+    _signal((agent for node in nodes for agent in node.agents), signal.SIGTERM)
+    _wait_ended([process for node in nodes for process in node.own], timeout)
 
 
 def kill(cluster: str, known: Iterable[psutil.Process], names: Collection[str] | None = None) -> list[str]:
@@ -232,3 +251,7 @@ def _name(process: psutil.Process) -> str:
         return process.name()
     except psutil.Error:
         return "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit("\n".join(kill(os.environ[CLUSTER_MARK], [], {os.environ[NODE_MARK]})) or None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ws.engine.base import Project
-from ws.engine.token import ensure_state
+from ws.engine.token import ensure_token
 from ws.errors import EnvironmentProblem
 
 KILLED = 137
@@ -37,11 +37,11 @@ class LocalState:
         self.folder = (project.state / "local").resolve()
         self.health = self.folder / "health"
         self._logs = self.folder / "logs"
-        self._state = project.state
+        self._token_path = project.token_path
         self._temp = temp_folder(project.folder)
 
     def prepare(self) -> None:
-        ensure_state(self._state)
+        ensure_token(self._token_path)
         self._logs.mkdir(parents=True, exist_ok=True)
         make_private(self._temp)
 

@@ -33,8 +33,8 @@ def merged(
         threading.Thread(target=read, args=(name,), name=f"log of {name}", daemon=True).start()
     open_logs = len(names)
     while open_logs:
-        name, line = lines.get()
-        if line is None:
+        source, found = lines.get()
+        if found is None:
             open_logs -= 1
         else:
-            yield name, line
+            yield source, found

@@ -56,7 +56,7 @@ class Lookout:
                 continue
             answer = self._ask_agent(candidate.hostname)
             if answer.get("mode") and answer.get("address"):
-                return Leader(str(answer["leader"]), str(answer["address"]), int(answer["epoch"] or 0))
+                return Leader(str(answer["leader"]), str(answer["address"]), int(str(answer["epoch"] or 0)))
         return None
 
     def _ask_agent(self, name: str) -> dict[str, object]:

@@ -7,6 +7,7 @@ are kept; ours stand between two marks.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from ws.engine.render import COMPOSE_FILE, GPU_FILE, variable
 from ws.resources import node_folder, packaged
 
 _BEGIN, _END = "# >>> written by ws", "# <<< written by ws"
-_MEMORY_SHARE = 0.95
+_OURS = re.compile(r"(WS_[A-Z0-9_]+|COMPOSE_FILE)=")
+MEMORY_SHARE = 0.95
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def environment(project: Project, machine: Machine) -> dict[str, str]:
     """The variables of `.env` for this project on this machine."""
     plan = project.plan
     wanted = sum(node.memory for node in plan.nodes)
-    scale = min(1.0, machine.memory * _MEMORY_SHARE / wanted)
+    scale = min(1.0, machine.memory * MEMORY_SHARE / wanted)
     values = {
         "WS_CORES": str(machine.cores),
         "WS_GATEWAY": machine.gateway,
@@ -66,7 +68,7 @@ def warnings(project: Project, machine: Machine) -> list[str]:
     if gpu_nodes and not wants_gpu(project, machine):
         found.append(f"no GPU runtime on this host: {gpu_nodes} comes up as a plain node with 0 GPUs")
     wanted = sum(node.memory for node in project.plan.nodes)
-    if wanted > machine.memory * _MEMORY_SHARE:
+    if wanted > machine.memory * MEMORY_SHARE:
         found.append(
             f"the nodes want {wanted / 2**30:.0f} GiB of memory, this host has {machine.memory / 2**30:.0f} GiB: "
             "each gets its share of that"
@@ -78,7 +80,7 @@ def write(path: Path, values: Mapping[str, str]) -> bool:
     """Write our variables into the `.env` file at `path`; returns whether anything changed."""
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     kept = _without_ours(before)
-    ours = "\n".join([_BEGIN, *(f"{name}={value}" for name, value in values.items()), _END]) + "\n"
+    ours = "\n".join([_BEGIN, *(f"{name}={_quoted(value)}" for name, value in values.items()), _END]) + "\n"
     after = f"{kept}\n{ours}" if kept else ours
     if after == before:
         return False
@@ -86,14 +88,23 @@ def write(path: Path, values: Mapping[str, str]) -> bool:
     return True
 
 
+def _quoted(value: str) -> str:
+    """A value as Compose reads it back, whatever a path may hold."""
+    if not re.search(r"[^\w./:@%+,=~-]", value):
+        return value
+    if "'" not in value:
+        return f"'{value}'"
+    escaped = re.sub(r'(["\\$])', r"\\\1", value)
+    return f'"{escaped}"'
+
+
 def _without_ours(text: str) -> str:
+    """The user's lines: also what is no variable of ours between the marks, or behind one whose other half is lost."""
     kept, inside = [], False
     for line in text.splitlines():
-        if line == _BEGIN:
-            inside = True
-        elif line == _END:
-            inside = False
-        elif not inside:
+        if line in (_BEGIN, _END):
+            inside = line == _BEGIN
+        elif not (inside and _OURS.match(line)):
             kept.append(line)
     return "\n".join(kept).strip("\n") + "\n" if any(kept) else ""
 

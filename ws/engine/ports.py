@@ -21,16 +21,24 @@ def is_free(address: str, port: int) -> bool:
     return True
 
 
-def holder(port: int) -> str | None:
-    """The process that listens on a port, as `name (pid 123)`, or None where it can't be seen."""
+def holder(address: str, port: int) -> str | None:
+    """The process that listens there, as `name (pid 123)`, or None where it can't be seen."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
         return None
     for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr or connection.pid is None:
+            continue
+        if connection.laddr.port == port and covers(connection.laddr.ip, address):
             try:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
             except psutil.NoSuchProcess:
                 continue
     return None
+
+
+def covers(listening: str, address: str) -> bool:
+    """Whether a server at `listening` keeps `address` from being used: the same one, or all of them on either side."""
+    everywhere = ("0.0.0.0", "::", "")
+    return listening.removeprefix("::ffff:") == address or listening in everywhere or address in everywhere

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from ws.engine.base import Project
 from ws.engine.machine import Machine
-from ws.engine.ports import holder, is_free
-from ws.engine.render import GATEWAY, address_of
+from ws.engine.ports import covers, holder, is_free
+from ws.engine.render import GATEWAY, address_of, published_on
 from ws.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     import docker
 
 PROJECT_LABEL = "com.docker.compose.project"
+_UNSEEN = "a process that this user may not see"
 
 
 def check_compose(client: docker.DockerClient, project: Project, names: Sequence[str], machine: Machine) -> None:
@@ -34,16 +35,16 @@ def check_compose(client: docker.DockerClient, project: Project, names: Sequence
 def published_ports(project: Project, names: Sequence[str], machine: Machine) -> Iterator[tuple[str, int, str, str]]:
     """(address, port, what for, field of the config) of each port that these nodes and the health server publish."""
     config, plan = project.config, project.plan
-    entries = [_concrete(address_of(config, place), machine) for place in config.network.publish_entries]
+    entries = [_concrete(address, machine) for address in published_on(config)]
     for address in entries:
         yield address, plan.health_port, "the health server", "services.health.port"
     for node in (plan.node(name) for name in names):
-        where = f"services.ray.{node.key}"
-        if node.candidate:
+        purposes = {"head": "the head port", "dashboard": "the dashboard", "client": "Ray Client"}
+        for kind, purpose in purposes.items() if node.candidate else ():
+            port = getattr(node.entry, kind)
+            path = "network.port_base" if port in plan.ports else f"services.ray.{node.key}.{kind}_port"
             for address in entries:
-                yield address, node.entry.head, f"the head port of {node.hostname}", f"{where}.head_port"
-                yield address, node.entry.dashboard, f"the dashboard of {node.hostname}", f"{where}.dashboard_port"
-                yield address, node.entry.client, f"Ray Client of {node.hostname}", f"{where}.client_port"
+                yield address, port, f"{purpose} of {node.hostname}", path
         if config.network.publish_blocks != "none":
             address = _concrete(address_of(config, str(config.network.publish_blocks)), machine)
             for port in range(node.block.first, node.block.last + 1):
@@ -57,37 +58,52 @@ def _concrete(address: str, machine: Machine) -> str:
 def port_obstacles(
     client: docker.DockerClient, project: Project, names: Sequence[str], machine: Machine
 ) -> list[tuple[str, str]]:
-    """(obstacle, mend) for each port that somebody else holds. Ports of our own running containers don't count."""
-    running = {c.name for c in client.containers.list(filters={"label": f"{PROJECT_LABEL}={project.plan.project}"})}
+    """(obstacle, mend) for the ports that somebody else holds; those of one block and one holder are told together.
+
+    Ports of our own running containers don't count.
+    """
+    # One request for all, where the containers one by one may vanish while they are looked at.
+    containers = client.api.containers()
+    labelled = (c for c in containers if (c["Labels"] or {}).get(PROJECT_LABEL) == project.plan.project)
+    running = {_name(container) for container in labelled}
     fresh = [name for name in names if project.plan.node(name).container not in running]
-    taken: dict[int, tuple[str, str, str]] = {}
+    seen: set[int] = set()
+    taken: dict[tuple[str, ...], list[int]] = {}
     for address, port, purpose, path in published_ports(project, fresh, machine):
-        if port == project.plan.health_port and f"{project.plan.project}-health" in running:
+        ours = port == project.plan.health_port and f"{project.plan.project}-health" in running
+        if ours or port in seen or is_free(address, port):
             continue
-        if port not in taken and not is_free(address, port):
-            taken[port] = (address, purpose, path)
-    return [_taken(client, port, *found) for port, found in taken.items()]
+        seen.add(port)
+        by = _container_publishing(containers, address, port) or holder(address, port) or _UNSEEN
+        taken.setdefault((address, purpose, path, by), []).append(port)
+    return [_taken(ports, *found) for found, ports in taken.items()]
 
 
-def _taken(client: docker.DockerClient, port: int, address: str, purpose: str, path: str) -> tuple[str, str]:
-    by = _container_publishing(client, port) or holder(port) or "a process that this user may not see"
+def _taken(ports: Sequence[int], address: str, purpose: str, path: str, by: str) -> tuple[str, str]:
+    which = f"port {ports[0]} on {address} ({purpose}) is"
+    if len(ports) > 1:
+        which = f"{len(ports)} ports from {ports[0]} to {ports[-1]} on {address} ({purpose}) are"
     return (
-        f"port {port} on {address} ({purpose}) is taken by {by}",
+        f"{which} taken by {by}",
         f"stop that, or choose another port: {path} in config.yaml ({override(path)}=…)",
     )
+
+
+def _container_publishing(containers: Sequence[dict[str, Any]], address: str, port: int) -> str | None:
+    for container in containers:
+        for binding in container["Ports"] or []:
+            if binding.get("PublicPort") == port and covers(binding.get("IP", ""), address):
+                return f"container {_name(container)}"
+    return None
+
+
+def _name(container: dict[str, Any]) -> str:
+    return str(container["Names"][0]).removeprefix("/")
 
 
 def override(path: str) -> str:
     """The environment variable that overrides a field of the config."""
     return "WS_" + path.upper().replace("-", "_").replace(".", "__")
-
-
-def _container_publishing(client: docker.DockerClient, port: int) -> str | None:
-    for container in client.containers.list():
-        for bindings in (container.ports or {}).values():
-            if any(int(binding["HostPort"]) == port for binding in bindings or []):
-                return f"container {container.name}"
-    return None
 
 
 def subnet_obstacles(client: docker.DockerClient, project: Project) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,13 @@ import jinja2
 from ws.config.models import Config
 from ws.config.plan import ClusterPlan, NodePlan
 from ws.engine.base import Project
+from ws.errors import UsageError
 from ws.resources import find
 
-GATEWAY = "${WS_GATEWAY:-172.17.0.1}"
+DEFAULT_GATEWAY = "172.17.0.1"
+GATEWAY = f"${{WS_GATEWAY:-{DEFAULT_GATEWAY}}}"
+EVERYWHERE = "0.0.0.0"
+_YAML_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 COMPOSE_FILE = "compose.yaml"
 GPU_FILE = "compose.gpu.yaml"
 
@@ -43,9 +48,20 @@ def outdated(project: Project) -> list[str]:
 
 def _fill(project: Project, name: str, context: dict[str, Any]) -> str:
     source = find(project.folder, f"template/{name}.jinja2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    environment.filters["quoted"] = quoted
-    return environment.from_string(source).render(context)
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701 (no HTML)
+    environment.filters |= {"quoted": quoted, "plain": plain}
+    try:
+        return environment.from_string(source).render(context)
+    except jinja2.TemplateError as error:
+        raise _broken_template(project, name, error) from None
+
+
+def _broken_template(project: Project, name: str, error: jinja2.TemplateError) -> UsageError:
+    line = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+    path = find(project.folder, f"template/{name}.jinja2")
+    return UsageError(
+        f"{path}{line} can't be rendered", str(error), "correct it; where there is none, the packaged template is taken"
+    )
 
 
 def quoted(value: object) -> str:
@@ -56,8 +72,15 @@ def quoted(value: object) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def plain(value: object) -> str:
+    """A name as YAML, quoted only where YAML would take it for a number, a truth value or nothing."""
+    text = str(value)
+    is_name = re.fullmatch(r"[A-Za-z][\w./-]*(:[\w.-]+)?", text) and text.lower() not in _YAML_WORDS
+    return text if is_name else quoted(text)
+
+
 def _context(config: Config, plan: ClusterPlan) -> dict[str, Any]:
-    entry_addresses = [address_of(config, place) for place in config.network.publish_entries]
+    entry_addresses = published_on(config)
     return {
         "project": plan.project,
         "network": config.network,
@@ -84,6 +107,12 @@ def address_of(config: Config, place: str) -> str:
     if place == "gateway":
         return GATEWAY if config.host.ip_address == "auto" else str(config.host.ip_address)
     return str(ipaddress.ip_address(place))
+
+
+def published_on(config: Config) -> list[str]:
+    """The addresses that entries are published on, each once: Docker refuses a second publishing of the same port."""
+    addresses = list(dict.fromkeys(address_of(config, place) for place in config.network.publish_entries))
+    return [EVERYWHERE] if EVERYWHERE in addresses else addresses
 
 
 def _published(addresses: Sequence[str], *ports: int) -> list[str]:

@@ -32,6 +32,9 @@ def gather(engine: Engine, project: Project) -> Status:
 
 
 def _ask_dashboard(found: Status, token: str) -> dict[str, RayNode]:
+    if "dashboard" not in found["entries"]:
+        found["problems"].append("no candidate runs, so nothing leads to the head")
+        return {}
     try:
         dashboard = Dashboard(found["entries"]["dashboard"], token)
         nodes = dashboard.nodes()
@@ -90,12 +93,15 @@ def _count(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
+_MEMORY = ("memory", "object_store_memory", "objectStoreMemory")
+
+
 def _size(value: float | None) -> str:
     return "" if value is None else f"{value / 2**30:.1f} GiB"
 
 
 def _amount(name: str, value: float) -> str:
-    return _size(value) if "memory" in name else _count(value)
+    return _size(value) if name in _MEMORY else _count(value)
 
 
 def _duration(seconds: float) -> str:

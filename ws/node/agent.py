@@ -279,7 +279,7 @@ class Agent:
         else:
             say(f"{why}: ending Ray", STEP)
         # A head that has lost its lease must be gone before the next one starts: no grace.
-        ray.stop(grace=0 if stepping_down or failed else 3.0)
+        ray.stop(politely=not (stepping_down or failed))
         if self.stopping.is_set() or not failed:
             return
         if assignment.mode == "head" or ran > _LONG_RUN:

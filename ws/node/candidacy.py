@@ -19,6 +19,7 @@ class Candidacy:
         me: str,
         instance: str,
         candidates: Sequence[str],
+        *,
         address: str,
         ttl: float,
         rng: random.Random,

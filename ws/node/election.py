@@ -35,13 +35,14 @@ class Election(Hearing):
         me: str,
         instance: str,
         candidates: Sequence[str],
+        *,
         address: str,
         ttl: float,
         rng: random.Random,
         patience: float = 0.0,
         timeout: float = 1.0,
     ) -> None:
-        super().__init__(me, instance, candidates, address, ttl, rng, patience, timeout)
+        super().__init__(me, instance, candidates, address=address, ttl=ttl, rng=rng, patience=patience, timeout=timeout)
         self._pending: dict[int, Question] = {}
         self._last_id = 0
 
@@ -50,16 +51,17 @@ class Election(Hearing):
     def step(self, now: float) -> list[Send]:
         """What is due at `now` (seconds, steady)."""
         self.settle(now)
+        self._finish_round(now)
         self._consider_leading_alone(now)
         sends = self._ask_health(now)
         if not self._resigned:
-            sends += [self._ask(now, peer) for peer in self._peers if self._is_due(now, peer)]
+            sends += [self._ask(now, peer) for peer in self._whom_to_ask() if now >= self._due_at(peer)]
         return sends
 
-    def receive(self, now: float, id: int, reply: dict[str, Any] | None, failure: str = "") -> None:
+    def receive(self, now: float, question_id: int, reply: dict[str, Any] | None, failure: str = "") -> None:
         """The answer to a Send; None where none came, `failure` then says why. Late and double ones are ignored."""
         self.settle(now)
-        question = self._pending.pop(id, None)
+        question = self._pending.pop(question_id, None)
         if question:
             self._take(now, question, reply, failure)
 
@@ -80,6 +82,11 @@ class Election(Hearing):
     def status(self) -> PeerAnswer:
         """What it answers to those that only want to know."""
         return self._answer(consent=False, reason=self.view.reason)
+
+    @property
+    def leads_without_lease(self) -> bool:
+        """It is head, and neither a lease nor the others' word ends that: the exception in `docs/election.md`."""
+        return self._is_head and self._right.alone
 
     def lost(self, now: float) -> None:
         """The head that this candidate ran has died: give the others a chance. Without being head: nothing."""
@@ -107,15 +114,17 @@ class Election(Hearing):
 
     def next_wake(self, now: float) -> float:
         """When `step` is due again, if nothing comes in before."""
-        times = [question.deadline for question in self._pending.values()]
+        times = [self._next_deadline] if self._pending else []
         if self._health_question is None and not self.is_done:
             times.append(self._health_at)
         if self._is_head:
             times.append(self._right.until)
         if self._leader:
             times.append(self._leader_until)
+        if self._peers.in_round:
+            times.append(self._round_ends)
         if not self._resigned:
-            times += [self._due_at(peer) for peer in self._peers if peer.question is None and self._wants(peer)]
+            times += [self._due_at(peer) for peer in self._whom_to_ask()]
         return max(now, min(times, default=math.inf))
 
     # Time
@@ -129,11 +138,17 @@ class Election(Hearing):
         self._settled_at = now
         if self._is_head and now >= self._right.until:
             self._step_down(now, "neither its lease nor everyone's word could be renewed", release=True)
-        for id in [id for id, question in self._pending.items() if now >= question.deadline]:
-            self._take(now, self._pending.pop(id), None, "no answer in time")
+        while self._pending and now >= self._next_deadline:
+            overdue = self._pending.pop(next(iter(self._pending)))
+            self._take(now, overdue, None, "no answer in time")
         if self._leader and now >= self._leader_until:
             self._reason = f"{self._leader.name} has not been heard to lead for one lease time"
             self._leader = None
+
+    @property
+    def _next_deadline(self) -> float:
+        """Every question has the same time-out, so the oldest is the next to be overdue."""
+        return next(iter(self._pending.values())).deadline
 
     # Asking
 
@@ -171,20 +186,19 @@ class Election(Hearing):
             return ACQUIRE, {**who, **lease, "seen_epoch": self._seen_epoch, "young": young}
         return LOOK, {}
 
-    def _wants(self, peer: Peer) -> bool:
+    def _whom_to_ask(self) -> list[Peer]:
+        """Those that are to be asked sooner or later, as things are, and of whom no answer is awaited."""
         if self._is_head:
-            return self._epoch == 0 or not self._health_up
-        if self._peers.is_due_in_round(peer):
-            return True
-        if self._health_up is not False:
-            return False
-        return self._leader is None or self._leader.name == peer.name
+            wanted = list(self._peers) if self._epoch == 0 or not self._health_up else []
+        elif self._health_up is False:
+            known = self._leader and self._peers.get(self._leader.name)
+            wanted = [known] if known else list(self._peers)
+        else:
+            wanted = self._peers.due_in_round()
+        return [peer for peer in wanted if peer.question is None]
 
     def _due_at(self, peer: Peer) -> float:
         return -math.inf if self._peers.is_due_in_round(peer) else peer.next_at
-
-    def _is_due(self, now: float, peer: Peer) -> bool:
-        return peer.question is None and now >= self._due_at(peer) and self._wants(peer)
 
     def _ask(self, now: float, peer: Peer) -> Send:
         claim = Claim(

@@ -65,7 +65,7 @@ class Elector:
             candidates=[candidate.name for candidate in settings.candidates],
             address=settings.address,
             ttl=settings.ttl,
-            rng=random.Random(),
+            rng=random.Random(),  # noqa: S311  (spreads requests in time, nothing more)
             patience=settings.patience if settings.health_url else 0.0,
             timeout=settings.health_timeout,
         )
@@ -144,9 +144,9 @@ class Elector:
         self._due = True
         self._changed.notify_all()
 
-    def _took(self, id: int, reply: dict[str, Any] | None, failure: str) -> None:
+    def _took(self, question_id: int, reply: dict[str, Any] | None, failure: str) -> None:
         with self._changed:
-            self._election.receive(steady(), id, reply, failure)
+            self._election.receive(steady(), question_id, reply, failure)
             self._wake()
 
     def _run(self) -> None:

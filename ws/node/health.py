@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def serve(host: str, port: int, state_dir: Path, token_path: str | None, slots: 
     return 0
 
 
-def lease_routes(book: LeaseBook) -> App:
+def lease_routes(book: LeaseBook, log: Callable[[str, str], None] = say) -> App:
     """`GET /lease`, and `POST /lease/acquire`, `/lease/renew`, `/lease/release`.
 
     A request that is understood and turned down is answered with 200 and `"ok": false`: it is an answer, no error.
@@ -78,7 +79,7 @@ def lease_routes(book: LeaseBook) -> App:
         who = fields.text("candidate"), fields.text("instance"), fields.text("address")
         ttl, seen, young = fields.seconds("ttl"), fields.whole("seen_epoch", 0), fields.flag("young")
         with lock:
-            return answer(lambda: book.acquire(*who, ttl, seen, young))
+            return answer(lambda: book.acquire(*who, ttl, seen_epoch=seen, young=young))
 
     def renew(body: Body) -> tuple[int, dict[str, Any]]:
         fields = Fields(body)
@@ -99,7 +100,7 @@ def lease_routes(book: LeaseBook) -> App:
         try:
             outcome: Outcome = request()
         except OSError as error:
-            say(f"the lease cannot be kept on disk: {error}", BAD)
+            log(f"the lease cannot be kept on disk: {error}", BAD)
             return 503, {"error": f"the lease cannot be kept on disk: {error.strerror or error}"}
         return 200, {"ok": outcome.ok, "reason": outcome.reason, **describe(book, outcome.lease)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from ws.node.peers import Peer
 
 LOOK, ACQUIRE, RENEW, RELEASE = "/lease", "/lease/acquire", "/lease/renew", "/lease/release"
 CLAIM = "/claim"
+HURRY = 0.25
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Hearing(Candidacy):
 
     _health_question: int | None = None
     _other_holder: tuple[str, int, float] | None = None
+    _round_ends = math.inf
 
     def _take(self, now: float, question: Question, reply: dict[str, Any] | None, failure: str) -> None:
         if question.target != HEALTH:
@@ -126,11 +129,15 @@ class Hearing(Candidacy):
         if now < self._blocked_until:
             self._health_at = min(self._health_at, self._blocked_until)
             return
+        if not self._peers.in_round:
+            # No lease is out, and only this candidate may lead without one: no need to wait for those that are silent.
+            hurried = answer.released and self._is_first
+            self._round_ends = now + min(HURRY, self._timing.timeout) if hurried else math.inf
         self._peers.open_round(now - self._timing.retry)
         self._finish_round(now)
 
     def _finish_round(self, now: float) -> None:
-        if not self._peers.round_complete():
+        if not self._peers.in_round or not (self._peers.round_complete() or now >= self._round_ends):
             return
         self._peers.close_round()
         if self._peers.anyone_leads():

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 LARGEST_ANSWER = 1 << 20
 
 
-class HttpFailure(Exception):
+class HttpFailure(Exception):  # noqa: N818
     """A request that brought no JSON object.
 
     Attributes:
@@ -52,7 +52,7 @@ def call(
             _within(connection, deadline)
             connection.sendall(_request(parts.path or "/", place, method, body, token))
             raw = _read_all(connection, deadline)
-    except socket.timeout:  # noqa: UP041  (another class before Python 3.10)
+    except socket.timeout:
         raise HttpFailure("timeout", f"{place} did not answer within {timeout:g} s") from None
     except ConnectionRefusedError:
         raise HttpFailure("refused", f"{place} refuses the connection") from None
@@ -80,7 +80,7 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
 def _within(connection: socket.socket, deadline: float) -> None:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise socket.timeout("the deadline has passed")  # noqa: UP041
+        raise socket.timeout("the deadline has passed")
     connection.settimeout(left)
 
 

@@ -11,6 +11,7 @@ import socketserver
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -102,10 +103,8 @@ class _Connections:
 
 def _cut(connection: socket.socket, how: int) -> None:
     """End the reading; the thread that reads finds an end and cleans up."""
-    try:
+    with suppress(OSError):
         connection.shutdown(how)
-    except OSError:
-        pass
 
 
 class _Server(ThreadingHTTPServer):
@@ -157,7 +156,7 @@ class _BoundedHead(io.RawIOBase):
         self._source.close()
 
 
-class _Refusal(Exception):
+class _RefusalError(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
@@ -171,24 +170,25 @@ class _Request(BaseHTTPRequestHandler):
         super().setup()
         self.rfile = _BoundedHead(self.rfile)  # type: ignore[assignment]
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class names it)
         """What matters is logged by the handlers; probes are not."""
 
     def _serve(self) -> None:
         path = self.path.split("?", 1)[0]
         if path == "/" and self.command in ("GET", "HEAD"):
-            return self._send(200, b"OK\n", "text/plain")
+            self._send(200, b"OK\n", "text/plain")
+            return
         try:
             body = self._read_body()
             self._check_token()
             status, answer = self._find(path)(body)
-        except _Refusal as refusal:
+        except _RefusalError as refusal:
             status, answer = refusal.status, {"error": str(refusal)}
         except BadRequest as problem:
             status, answer = 400, {"error": str(problem)}
         self._send(status, json.dumps(answer).encode(), "application/json")
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815  (the base class names them)
 
     def _read_body(self) -> Body:
         raw = self._read_raw()
@@ -197,25 +197,25 @@ class _Request(BaseHTTPRequestHandler):
         try:
             body = json.loads(raw)
         except (ValueError, RecursionError) as error:
-            raise _Refusal(400, f"the body is not JSON: {error}") from None
+            raise _RefusalError(400, f"the body is not JSON: {error}") from None
         if not isinstance(body, dict):
-            raise _Refusal(400, "the body must be a JSON object")
+            raise _RefusalError(400, "the body must be a JSON object")
         return body
 
     def _read_raw(self) -> bytes:
         given = self.headers.get("Content-Length")
         if given is None and self.command in ("POST", "PUT", "PATCH"):
-            raise _Refusal(411, "a Content-Length is needed")
+            raise _RefusalError(411, "a Content-Length is needed")
         if given is not None and not (given.isascii() and given.isdigit() and len(given) < 19):
-            raise _Refusal(400, f"the Content-Length {given[:40]!r} is not a number")
+            raise _RefusalError(400, f"the Content-Length {given[:40]!r} is not a number")
         length = int(given or 0)
         if length > LARGEST_BODY:
             # Read on, or the client finds its connection broken instead of this answer.
             self._drain(min(length, 1 << 20))
-            raise _Refusal(413, f"the body may have {LARGEST_BODY} bytes, not {length}")
+            raise _RefusalError(413, f"the body may have {LARGEST_BODY} bytes, not {length}")
         raw = self.rfile.read(length)
         if len(raw) < length:
-            raise _Refusal(408, f"the body ended, or stopped coming, after {len(raw)} of {length} bytes")
+            raise _RefusalError(408, f"the body ended, or stopped coming, after {len(raw)} of {length} bytes")
         self.server.open.discard(self.connection)
         return raw
 
@@ -231,16 +231,16 @@ class _Request(BaseHTTPRequestHandler):
             return
         given = self.headers.get("Authorization")
         if given is None:
-            raise _Refusal(401, "a token is needed: Authorization: Bearer <token>")
+            raise _RefusalError(401, "a token is needed: Authorization: Bearer <token>")
         if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {self.server.token}".encode()):
-            raise _Refusal(401, "the token is not the one that this cluster uses")
+            raise _RefusalError(401, "the token is not the one that this cluster uses")
 
     def _find(self, path: str) -> Handler:
         methods = [method for method, known in self.server.app if known == path] + ["GET"] * (path == "/")
         if not methods:
-            raise _Refusal(404, f"there is no {path[:100]} here")
+            raise _RefusalError(404, f"there is no {path[:100]} here")
         if self.command not in methods:
-            raise _Refusal(405, f"{path} takes {' or '.join(methods)}, not {self.command}")
+            raise _RefusalError(405, f"{path} takes {' or '.join(methods)}, not {self.command}")
         return self.server.app[(self.command, path)]
 
     def _send(self, status: int, content: bytes, kind: str) -> None:

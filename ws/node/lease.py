@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ws.node.clock import steady
@@ -52,7 +52,7 @@ class Change:
     why: str
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(self.__dict__)
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class LeaseBook:
         self,
         clock: Callable[[], float] = steady,
         wall: Callable[[], float] = time.time,
+        *,
         save: Callable[[BookState], None] = _no_save,
         state: BookState | None = None,
         recovering: bool = False,

@@ -16,7 +16,7 @@ from ws.node.lease import BookState, Change, Lease, LeaseBook
 FILE_NAME = "lease.json"
 
 
-class StateUnreadable(Exception):
+class StateUnreadableError(Exception):
     """The file is there and is not what was written."""
 
 
@@ -37,13 +37,13 @@ class LeaseStore:
         self._sync_folder()
 
     def load(self) -> BookState | None:
-        """The kept state; None where nothing was ever kept. Raises StateUnreadable, or OSError."""
+        """The kept state; None where nothing was ever kept. Raises StateUnreadableError, or OSError."""
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         except UnicodeDecodeError as error:
-            raise StateUnreadable(str(error)) from error
+            raise StateUnreadableError(str(error)) from error
         return _parse(text)
 
     def set_aside(self) -> Path:
@@ -80,11 +80,11 @@ class JournalledBook(LeaseBook):
         state, unreadable = None, False
         try:
             state = store.load()
-        except StateUnreadable as error:
+        except StateUnreadableError as error:
             unreadable = True
             log(f"✗ {store.path} is unreadable ({error}); moved to {store.set_aside().name}")
             log("→ no lease is granted for one lease time; a head that is there goes on")
-        super().__init__(clock, wall, store.save, state, unreadable, on_change)
+        super().__init__(clock, wall, save=store.save, state=state, recovering=unreadable, on_change=on_change)
         if unreadable:
             # A second restart within the lease time must find the gap, not an empty folder that looks new.
             store.path.write_text(_GAP, encoding="utf-8")
@@ -99,9 +99,9 @@ def _parse(text: str) -> BookState:
         lease = Lease(**raw["lease"]) if raw["lease"] is not None else None
         state = BookState(raw["epoch"], lease, tuple(Change(**change) for change in raw["history"]))
     except (ValueError, TypeError, KeyError) as error:
-        raise StateUnreadable(f"{type(error).__name__}: {error}") from error
+        raise StateUnreadableError(f"{type(error).__name__}: {error}") from error
     if not isinstance(state.epoch, int) or (lease and not _is_sound(lease, state.epoch)):
-        raise StateUnreadable("a value of the wrong kind")
+        raise StateUnreadableError("a value of the wrong kind")
     return state
 
 

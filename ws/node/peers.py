@@ -68,6 +68,9 @@ class Peers:
     def is_due_in_round(self, peer: Peer) -> bool:
         return self._fresh_since is not None and peer.sent < self._fresh_since
 
+    def due_in_round(self) -> list[Peer]:
+        return [peer for peer in self if self.is_due_in_round(peer)] if self.in_round else []
+
     def round_complete(self) -> bool:
         return self.in_round and not any(self.is_due_in_round(peer) for peer in self)
 

@@ -20,7 +20,10 @@ from ws.node.settings import Settings
 
 MARKER = "WS_NODE_INSTANCE"
 _STARTED = "Ray runtime started"
-_GRACE = 3.0
+# Seconds for the raylet to take leave of the GCS, then for the rest to end by itself; some of Ray's own processes never
+# do, and none of them has anything to save.
+_RAYLET_GRACE = 1.5
+_REST_GRACE = 0.7
 _TAIL_LINES = 30
 # Without either of these a node is dead, though `ray start --block` may go on (it takes SIGTERM for an orderly end).
 _VITAL = ("raylet", "gcs_server")
@@ -123,15 +126,14 @@ class RayProcess:
                 return "a vital Ray process (raylet or GCS) has ended"
         return None
 
-    def stop(self, grace: float = _GRACE) -> None:
-        """End every process of this node, politely for `grace` seconds, then for certain."""
-        deadline = time.monotonic() + grace
-        if grace:
+    def stop(self, politely: bool = True) -> None:
+        """End every process of this node: politely for about two seconds, or at once."""
+        if politely:
             # The raylet first: it tells the GCS that it leaves, so that nobody waits for a dead node.
             self._signal(signal.SIGTERM, only=("raylet",))
-            self._await_end(deadline - grace / 2, only=("raylet",))
+            self._await_end(time.monotonic() + _RAYLET_GRACE, only=("raylet",))
             self._signal(signal.SIGTERM)
-            self._await_end(deadline)
+            self._await_end(time.monotonic() + _REST_GRACE)
         while self._signal(signal.SIGKILL):
             self._await_end(time.monotonic() + 0.5)
         self._process.wait()
