@@ -19,7 +19,8 @@ def main() -> int:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     print(f"{machine()}; {rounds} rounds, interleaved; median (min to max), seconds")
     script = str(Path(sys.executable).with_name("ws"))
-    met = [compare("ws --help", [script, "--help"], "import typer, rich", [sys.executable, "-c", "import typer, rich"], 2.0, rounds)]
+    imports = [sys.executable, "-c", "import typer, rich"]
+    met = [compare("ws --help", [script, "--help"], "import typer, rich", imports, 2.0, rounds)]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["WS_SERVICES__HEALTH__PORT"] = "28080"
         os.environ["WS_NODES__HEALTH_SERVICE__URL"] = "http://health:28080"

@@ -32,7 +32,7 @@ def daemon(socket: Path, version: dict[str, Any] | None, status: int = 200) -> I
         def address_string(self) -> str:
             return "client"
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *_: Any) -> None:
             """Nothing: what pytest prints is about tests."""
 
     with socketserver.ThreadingUnixStreamServer(str(socket), Handler) as server:

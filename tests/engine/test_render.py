@@ -138,7 +138,7 @@ def test_a_template_of_the_project_wins(tmp_path: Path) -> None:
 def test_a_broken_template_says_where(tmp_path: Path, template: str, line: str) -> None:
     (tmp_path / "template").mkdir()
     (tmp_path / "template" / "compose.yaml.jinja2").write_text(template, encoding="utf-8")
-    with pytest.raises(UsageError, match="compose.yaml.jinja2") as caught:
+    with pytest.raises(UsageError, match=r"compose\.yaml\.jinja2") as caught:
         render(make_project(tmp_path))
     assert line in str(caught.value)
 

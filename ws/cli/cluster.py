@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def up(
     nodes: list[str] = typer.Argument(None, metavar="[NODE]...", help="Hostnames of nodes to start; default: all."),
     engine: EngineName = ENGINE,
-    workers: int | None = typer.Option(None, min=0, max=200, help="A head and this many workers instead of the config's nodes."),
+    workers: int | None = typer.Option(None, min=0, max=200, help="A head and N workers instead of the config's nodes."),
     head_port: int | None = typer.Option(None, min=1, max=65535, help="The head's GCS port."),
     dashboard_port: int | None = typer.Option(None, min=1, max=65535, help="The head's dashboard port."),
     client_port: int | None = typer.Option(None, min=1, max=65535, help="The head's Ray Client port."),
@@ -49,7 +49,8 @@ def up(
         _clean_up_after_interrupt(chosen, project, before, progress)
         raise
     if as_json:
-        console.result_json({"engine": chosen.name, "nodes": names, "entries": entries, "token_path": str(project.token_path)})
+        token_path = str(project.token_path.resolve())
+        console.result_json({"engine": chosen.name, "nodes": names, "entries": entries, "token_path": token_path})
     else:
         _print_entries(chosen, project, entries, progress)
 
@@ -124,28 +125,29 @@ def down(engine: EngineName = ENGINE) -> None:
     """Stop and remove everything of the project."""
     progress = Progress()
     project = load_project()
-    for running in _engines_to_stop(engine, project):
-        present = [state.name for state in running.nodes(project)]
+    failures: list[str] = []
+    for present, running in _engines_to_stop(engine, project):
         with progress.step(f"Removing {', '.join(present) or 'what is left'} ({running.name})"):
-            failures = running.down(project)
-        for failure in failures:
-            progress.warn(failure)
-        if failures:
-            raise typer.Exit(4)
+            failures += running.down(project)
+    for failure in failures:
+        progress.warn(failure)
+    if failures:
+        raise typer.Exit(4)
 
 
-def _engines_to_stop(name: EngineName, project: Project) -> list[Engine]:
+def _engines_to_stop(name: EngineName, project: Project) -> list[tuple[list[str], Engine]]:
+    """Each engine that has something of this project, with the names of its nodes."""
     from ws.engine.compose import ComposeEngine
     from ws.engine.local import LocalEngine
 
     if name is not EngineName.auto:
-        return [choose_engine(name)]
-    local, compose = LocalEngine(), ComposeEngine()
-    containers_possible = compose.available() is None
-    return [
-        *([local] if local.nodes(project) or not containers_possible else []),
-        *([compose] if containers_possible else []),
-    ]
+        engines: list[Engine] = [choose_engine(name)]
+    else:
+        compose = ComposeEngine()
+        engines = [LocalEngine(), *([compose] if compose.available() is None else [])]
+    found = [([state.name for state in engine.nodes(project)], engine) for engine in engines]
+    # Networks and volumes may be left of a run that was interrupted, and Compose removes those, too.
+    return [(present, engine) for present, engine in found if present or engine is engines[-1]]
 
 
 def ps(engine: EngineName = ENGINE, as_json: bool = JSON) -> None:

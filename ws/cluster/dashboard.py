@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,23 +37,26 @@ class Dashboard:
 
     def nodes(self) -> list[RayNode]:
         """Every node that the GCS remembers, dead ones included; source: `GET /api/v0/nodes`."""
-        rows = self._get("/api/v0/nodes?limit=10000")["data"]["result"]["result"]
-        return [
-            RayNode(
-                name=row["node_name"],
-                node_id=row["node_id"],
-                alive=row["state"] == "ALIVE",
-                head=bool(row.get("is_head_node")),
-                resources=row.get("resources_total") or {},
-            )
-            for row in rows
-        ]
+        answer = self._get("/api/v0/nodes?limit=10000")
+        with self._understood():
+            return [
+                RayNode(
+                    name=row["node_name"],
+                    node_id=row["node_id"],
+                    alive=row["state"] == "ALIVE",
+                    head=bool(row.get("is_head_node")),
+                    resources=row.get("resources_total") or {},
+                )
+                for row in answer["data"]["result"]["result"]
+            ]
 
     def usage(self) -> dict[str, tuple[float, float]]:
         """Resource → (used, total) over the cluster; source: `GET /api/cluster_status`."""
-        report = self._get("/api/cluster_status")["data"]["clusterStatus"]
-        usage = ((report.get("loadMetricsReport") or {}).get("usage")) or {}
-        return {name: (float(used), float(total)) for name, (used, total) in usage.items()}
+        answer = self._get("/api/cluster_status")
+        with self._understood():
+            report = answer["data"]["clusterStatus"]
+            usage = ((report.get("loadMetricsReport") or {}).get("usage")) or {}
+            return {name: (float(used), float(total)) for name, (used, total) in usage.items()}
 
     def _get(self, path: str) -> Any:
         try:
@@ -62,7 +67,13 @@ class Dashboard:
             raise EnvironmentProblem(f"the dashboard at {self._url} refuses the token")
         if not response.ok:
             raise EnvironmentProblem(f"the dashboard at {self._url} answers {response.status_code} to {path}")
-        try:
+        with self._understood():
             return response.json()
-        except ValueError:
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Any server may listen on a port that a dashboard has left."""
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, AttributeError):
             raise EnvironmentProblem(f"what answers at {self._url} is no Ray dashboard") from None

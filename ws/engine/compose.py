@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ws.engine import images
@@ -144,11 +144,11 @@ class ComposeEngine:
         from docker.errors import DockerException
 
         failures = []
-        labelled = {"label": f"{LABEL}={project.plan.project}"}
-        removals = [
-            *(lambda c=c: c.remove(force=True, v=True) for c in self.client.containers.list(all=True, filters=labelled)),
-            *(lambda n=n: n.remove() for n in self.client.networks.list(filters=labelled)),
-            *(lambda v=v: v.remove() for v in self.client.volumes.list(filters=labelled)),
+        labelled: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={project.plan.project}"}
+        removals: list[Callable[[], None]] = [
+            *(partial(container.remove, force=True, v=True) for container in self._containers(project)),
+            *(network.remove for network in self.client.networks.list(filters=labelled)),
+            *(volume.remove for volume in self.client.volumes.list(filters=labelled)),
         ]
         for remove in removals:
             try:
@@ -238,4 +238,3 @@ def _timestamp(text: str) -> float | None:
     if text.startswith("0001"):
         return None
     return datetime.fromisoformat(re.sub(r"\.\d+", "", text).replace("Z", "+00:00")).timestamp()
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,13 +36,15 @@ def connect(timeout: int = 60) -> docker.DockerClient:
     from docker.errors import DockerException
     from docker.utils import version_lt
 
+    host = endpoint()
     try:
+        _knock(host, timeout)
         # A version that is given saves the question in the constructor, which leaves its socket open where it fails.
         with closing(docker.from_env(version=MINIMUM_API, timeout=timeout)) as asking:
             version = asking.version(api_version=False)
         number = version["ApiVersion"]
-    except (DockerException, requests.RequestException, KeyError, TypeError) as error:
-        raise no_engine(endpoint(), str(error)) from None
+    except (OSError, DockerException, requests.RequestException, KeyError, TypeError) as error:
+        raise no_engine(host, error) from None
     if version_lt(number, MINIMUM_API):
         raise _too_old(version.get("Version", ""), number)
     return docker.from_env(version=number, timeout=timeout)
@@ -57,10 +60,18 @@ def endpoint() -> str:
     return (context.Host if context else None) or DEFAULT_HOST
 
 
-def no_engine(host: str, error: str) -> EnvironmentProblem:
-    """The problem behind the SDK's `error`, told by the name of the system's error that it carries."""
+def _knock(host: str, timeout: int) -> None:
+    """Connect to a Unix socket, for the system's own error: the SDK's has it in its text alone."""
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as knocking:
+            knocking.settimeout(timeout)
+            knocking.connect(host.removeprefix("unix://"))
+
+
+def no_engine(host: str, error: Exception) -> EnvironmentProblem:
+    """The problem behind an error at the engine's address."""
     place = re.sub(r"//[^/@]*@", "//***@", host)
-    if "PermissionError" in error:
+    if isinstance(error, PermissionError):
         return EnvironmentProblem(
             "this user may not talk to the Docker daemon",
             f"{place} is closed to it",
@@ -75,15 +86,17 @@ def no_engine(host: str, error: str) -> EnvironmentProblem:
             f"{chosen} leads there",
             f"start it there, or `{undo}`; or `ws up --engine local`",
         )
-    if "FileNotFoundError" in error and not _installed():
+    if isinstance(error, FileNotFoundError) and not _installed():
         return EnvironmentProblem("Docker Engine is not installed", mend=f"install it: {INSTALL}")
-    if "FileNotFoundError" in error or "ConnectionRefusedError" in error:
+    if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
         return EnvironmentProblem(
             "the Docker daemon is not running",
             f"nothing listens on {place}",
             f"{_start_command()}; or `ws up --engine local`",
         )
-    return EnvironmentProblem("the Docker daemon does not answer", error, f"{_start_command()}; or `ws up --engine local`")
+    return EnvironmentProblem(
+        "the Docker daemon does not answer", str(error), f"{_start_command()}; or `ws up --engine local`"
+    )
 
 
 def _installed() -> bool:

@@ -61,7 +61,8 @@ def build(project: Project, client: docker.DockerClient, on_build: Callable[[str
     """
     ray_images = dict.fromkeys(node.image for node in project.plan.nodes)
     base = [] if missing(client, [BASE_IMAGE]) else ["--build-arg", f"BASE_IMAGE={BASE_IMAGE}"]
-    jobs = [(image, "images/ray", ["--build-arg", f"RAY_VERSION={importlib.metadata.version('ray')}"]) for image in ray_images]
+    ray_version = ["--build-arg", f"RAY_VERSION={importlib.metadata.version('ray')}"]
+    jobs = [(image, "images/ray", ray_version) for image in ray_images]
     if missing(client, [project.config.services.health.image]):
         jobs.append((project.config.services.health.image, "images/health", []))
     for image, folder, arguments in jobs:

@@ -64,10 +64,12 @@ def shifted(plan: ClusterPlan, shift: int) -> ClusterPlan:
 
 def _shifted_node(node: NodePlan, ports: range, shift: int) -> NodePlan:
     block = PortBlock(**{name: port + shift for name, port in fixed_ports(node).items()}, workers=None)
-    entry = EntryPorts(
-        *(port + shift if port in ports else port for port in (node.entry.head, node.entry.dashboard, node.entry.client)),
-        published=node.entry.published,
-    )
+
+    def moved(port: int) -> int:
+        return port + shift if port in ports else port
+
+    old = node.entry
+    entry = EntryPorts(moved(old.head), moved(old.dashboard), moved(old.client), old.published)
     return replace(node, block=block, entry=entry)
 
 

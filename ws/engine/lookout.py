@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ws.engine.base import Engine, NodeState, Project
+from ws.engine.token import read_token
 from ws.errors import CheckFailed
 from ws.node.http_client import HttpFailure, call
 from ws.process import run
@@ -35,8 +36,7 @@ class Lookout:
         self.project = project
 
     def token(self) -> str:
-        path = self.project.token_path
-        return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+        return read_token(self.project.token_path)
 
     def leader(self) -> Leader | None:
         """Who holds the lease; without a health server, whom the candidates follow."""

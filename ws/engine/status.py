@@ -83,7 +83,8 @@ def lines(found: Status) -> list[str]:
     if leader:
         since = "" if leader["held_for"] is None else f" for {_duration(leader['held_for'])}"
         out.append(f"{leader['name']} leads{since} (epoch {leader['epoch']})")
-    out += [f"{name}: {_amount(name, use['used'])} of {_amount(name, use['total'])} used" for name, use in found["resources"].items()]
+    for name, use in sorted(found["resources"].items()):
+        out.append(f"{name}: {_amount(name, use['used'])} of {_amount(name, use['total'])} used")
     out += ["", *(f"{kind:<10} {address}" for kind, address in found["entries"].items())]
     out += [f"! {problem}" for problem in found["problems"]]
     return out

@@ -39,6 +39,12 @@ def ensure_token(path: Path) -> bool:
         return True
 
 
+def read_token(path: Path) -> str:
+    """The token at `path`, or "" where there is none yet."""
+    with _explained(path.parent):
+        return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
 @contextlib.contextmanager
 def _explained(state: Path) -> Iterator[None]:
     """Another user's files, as after a `sudo ws up`, or something else in their place."""

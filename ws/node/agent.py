@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import platform
-import signal
 import threading
 import time
 import uuid
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from ws.node import guide as guides
 from ws.node.elector import Elector, ElectorSettings
@@ -23,8 +23,11 @@ from ws.node.health import HttpService
 from ws.node.log import BAD, GOOD, STEP, plain, say
 from ws.node.probe import split, wait_for_port
 from ws.node.ray_process import RayProcess, head_command, worker_command
-from ws.node.relay import Relay, Target
 from ws.node.settings import Candidate, Settings, SettingsError, read_settings
+from ws.node.signals import set_on_signal
+
+if TYPE_CHECKING:
+    from ws.node.relay import Relay, Target
 
 NO_HEAD_EXIT = 4
 _START_LIMIT = 120.0
@@ -42,8 +45,7 @@ def main() -> int:
     except SettingsError as error:
         say(str(error), BAD)
         return 2
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stopping.set())
+    set_on_signal(agent.stopping)
     return agent.run()
 
 
@@ -189,6 +191,8 @@ class Agent:
 
     def _point_relay(self, assignment: Assignment) -> None:
         """A candidate that is worker leads its own entry ports to the head; a head needs them for Ray itself."""
+        from ws.node.relay import Relay  # asyncio is a tenth of a second that plain workers need not spend
+
         self._relay = self._relay or Relay(self.settings.bind_host.split(","))
         if assignment.mode == "head":
             self._relay.close()

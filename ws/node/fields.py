@@ -8,7 +8,7 @@ from typing import Any
 Body = dict[str, Any]
 
 
-class BadRequest(Exception):  # noqa: N818
+class BadRequest(Exception):
     """What is wrong with a request, for the one who sent it; answered with status 400."""
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from ws.node.http_client import HttpFailure, call
 from ws.node.log import STEP, say
 
-_POLL = 0.3
+_SHORTEST_PAUSE, _LONGEST_PAUSE, _PAUSE_PER_PLACE = 0.3, 3.0, 0.15
 _TIMEOUT = 2.0
 
 
@@ -21,7 +21,7 @@ class GateClient:
     """A node's view of the gate. `urls` are the keepers, asked in order until one answers."""
 
     def __init__(self, name: str, instance: str, token: str, stopping: threading.Event) -> None:
-        self._who = {"name": name, "instance": instance}
+        self._who: dict[str, object] = {"name": name, "instance": instance}
         self._token = token
         self._stopping = stopping
         self._keeper: str | None = None
@@ -54,10 +54,13 @@ class GateClient:
                 if not told:
                     say(f"waiting at the gate: {answer.get('ahead', '?')} nodes start before this one", STEP)
                     told = True
+                # Whoever is far from its turn asks seldom: twenty that ask often cost the starting ones their time.
+                ahead = answer.get("ahead")
+                pause = _PAUSE_PER_PLACE * (ahead if isinstance(ahead, int) else 1)
                 break
             else:
                 return
-            self._stopping.wait(_POLL)
+            self._stopping.wait(min(max(pause, _SHORTEST_PAUSE), _LONGEST_PAUSE))
 
     def _ask(self, url: str, verb: str, body: dict[str, object]) -> dict[str, object] | None:
         try:

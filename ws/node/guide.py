@@ -36,7 +36,7 @@ class Assignment:
         """
         if (self.mode, self.address) != (running.mode, running.address):
             return True
-        return self.epoch != running.epoch and running.epoch != 0
+        return running.epoch not in (self.epoch, 0)
 
 
 class FixedGuide:
@@ -115,7 +115,6 @@ class FollowingGuide:
             if leader and leader.address:
                 self._assignment = Assignment("worker", leader.address, leader.leader, leader.epoch)
             self._stopping.wait(_FOLLOW_INTERVAL if self._assignment else 0.5)
-
 
 
 def wait_for_assignment(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from ws.node.http_service import App, HttpService
 from ws.node.lease import Change, Lease, LeaseBook, Outcome
 from ws.node.lease_store import JournalledBook
 from ws.node.log import BAD, GOOD, STEP, say
+from ws.node.signals import set_on_signal
 
 __all__ = ["App", "BadRequest", "Body", "Fields", "HttpService", "lease_routes", "main", "serve"]
 
@@ -39,8 +39,7 @@ def main() -> int:
 def serve(host: str, port: int, state_dir: Path, token_path: str | None, slots: int) -> int:
     """Serve until SIGTERM or SIGINT; the answer is the exit code. Only the main thread may call it."""
     ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    set_on_signal(ended)
     try:
         token = _read_token(token_path)
         book = JournalledBook(state_dir, say, on_change=_log_change)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 LARGEST_ANSWER = 1 << 20
 
 
-class HttpFailure(Exception):  # noqa: N818
+class HttpFailure(Exception):
     """A request that brought no JSON object.
 
     Attributes:

@@ -244,7 +244,6 @@ class _Request(BaseHTTPRequestHandler):
         return self.server.app[(self.command, path)]
 
     def _send(self, status: int, content: bytes, kind: str) -> None:
-        self.server.open.discard(self.connection)
         self.send_response(status)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
@@ -258,3 +257,11 @@ class _Request(BaseHTTPRequestHandler):
         self.command = self.command or ""
         text = message or self.responses.get(code, ("refused", ""))[0]
         self._send(code, json.dumps({"error": text[:300]}).encode(), "application/json")
+        self._linger()
+
+    def _linger(self) -> None:
+        """Closing with something unread resets the connection, and the client may never see the answer."""
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(0.5)
+            self._drain(1 << 20)

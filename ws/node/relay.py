@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from ws.node.log import BAD, say
 
@@ -56,9 +57,7 @@ class Relay:
         self._targets = ports
         for port in set(ports) - set(self._servers):
             try:
-                self._servers[port] = await asyncio.start_server(
-                    lambda reader, writer, port=port: self._serve(port, reader, writer), self._bind_hosts, port
-                )
+                self._servers[port] = await asyncio.start_server(partial(self._serve, port), self._bind_hosts, port)
             except OSError as error:
                 say(f"port {port} can't be relayed to the head: {error.strerror or error}", BAD)
 
