@@ -42,7 +42,7 @@ def run(
 
     Raises:
         CommandFailed: it ended with an error (with `check`), or not within `timeout`.
-        EnvironmentProblem: there is no such program.
+        EnvironmentProblem: there is no such program, or this user may not run it.
     """
     try:
         done = subprocess.run(
@@ -57,8 +57,10 @@ def run(
             timeout=timeout,
             check=False,
         )
-    except FileNotFoundError:
-        raise EnvironmentProblem(f"`{argv[0]}` is not installed, or not on the PATH") from None
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        if cwd is not None and not cwd.is_dir():
+            raise EnvironmentProblem(f"there is no folder {cwd} to run `{argv[0]}` in", error.strerror) from None
+        raise EnvironmentProblem(f"`{argv[0]}` is not installed, or not on the PATH", error.strerror) from None
     except subprocess.TimeoutExpired as error:
         output = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else error.stdout or ""
         raise CommandFailed(argv, -1, f"{output}\nstill running after {timeout:g} s") from None

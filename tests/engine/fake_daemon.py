@@ -14,7 +14,10 @@ from typing import Any
 
 @contextmanager
 def daemon(socket: Path, version: dict[str, Any] | None, status: int = 200) -> Iterator[str]:
-    """Serve `GET /version` on a Unix socket; yields its DOCKER_HOST. Without a version it takes requests in silence."""
+    """Serve `GET /version` on a Unix socket, and 500 to all else; yields its DOCKER_HOST.
+
+    Without a version it takes requests in silence.
+    """
     silent_until = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -22,8 +25,9 @@ def daemon(socket: Path, version: dict[str, Any] | None, status: int = 200) -> I
             if version is None:
                 silent_until.wait()
                 return
-            body = json.dumps(version).encode()
-            self.send_response(status)
+            asked_for_it = self.path.endswith("/version")
+            body = json.dumps(version if asked_for_it else {"message": "only the version is here"}).encode()
+            self.send_response(status if asked_for_it else 500)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

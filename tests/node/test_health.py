@@ -333,7 +333,5 @@ def test_a_state_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path) -
 
 
 def test_a_wrong_call_is_told_how(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), "what"], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+    done = subprocess.run([sys.executable, str(PROGRAM), "what"], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2 and "agent|health" in done.stderr

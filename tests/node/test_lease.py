@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ws.node.lease import BookState, LeaseBook
+from ws.node.lease import BookState, LeaseBook, Outcome
 from ws.node.lease_store import JournalledBook, LeaseStore
 
 TTL = 10.0
@@ -33,7 +33,7 @@ def book(clock: FakeClock) -> LeaseBook:
     return LeaseBook(clock)
 
 
-def take(book: LeaseBook, name: str, seen_epoch: int = 0, young: bool = False, instance: str = "1"):
+def take(book: LeaseBook, name: str, seen_epoch: int = 0, young: bool = False, instance: str = "1") -> Outcome:
     return book.acquire(name, f"{name}/{instance}", f"{name}:6379", TTL, seen_epoch=seen_epoch, young=young)
 
 

@@ -34,14 +34,16 @@ def run(argv: list[str]) -> int:
     except TyperException as error:
         return _wrong_use(error)
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+        code = INTERRUPTED
+    except SystemExit as ended:  # Typer ends so after completion, and where the reader of our output has gone
+        if isinstance(ended.__context__, BrokenPipeError):
+            return 0
+        raise
     except Exception as error:
         console.show_bug(error)
         return console.BUG_EXIT
+    if code == INTERRUPTED:  # Typer returns it for Ctrl-C
+        print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

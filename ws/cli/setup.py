@@ -27,13 +27,13 @@ def init(force: bool = typer.Option(False, "--force", help="Overwrite files that
 @config_app.command("show")
 def config_show(as_json: bool = JSON) -> None:
     """Show the configuration in effect: defaults, config.yaml and WS_… variables together."""
-    from ws.config.show import dump
+    from ws.config.show import as_data, dump
 
     loaded = load_config()
     for warning in loaded.warnings:
         Progress().warn(str(warning))
     if as_json:
-        console.result_json(loaded.config.model_dump(mode="json"))
+        console.result_json(as_data(loaded.config))
     else:
         console.result(dump(loaded.config).rstrip())
 

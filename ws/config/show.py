@@ -14,7 +14,13 @@ _HIDDEN = "***"
 
 def dump(config: Config) -> str:
     """The effective configuration as YAML. Environment variables that look like secrets are shown as ***."""
-    return yaml.safe_dump(_hidden(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(as_data(config), sort_keys=False, allow_unicode=True)
+
+
+def as_data(config: Config) -> dict[str, Any]:
+    """The effective configuration as plain data, with *** for the same variables."""
+    data: dict[str, Any] = _hidden(config.model_dump(mode="json"))
+    return data
 
 
 def schema() -> dict[str, Any]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LABEL = "org.cslr-exp-platform.project"
 _STOP_GRACE = 8  # seconds, as in the template
+_AT_ONCE = 16
 MINIMUM_COMPOSE = (2, 20)
 
 
@@ -132,7 +133,7 @@ class ComposeEngine:
             with suppress(DockerException):  # gone meanwhile, or stuck: removal reports it
                 container.stop(timeout=_STOP_GRACE)
 
-        with ThreadPoolExecutor(max_workers=32) as pool:
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
             health = f"{project.plan.project}-health"
             list(pool.map(stop, (container for container in self._containers(project) if container.name != health)))
 

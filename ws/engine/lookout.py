@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ws.engine.base import Engine, NodeState, Project
 from ws.engine.token import read_token
-from ws.errors import CheckFailed
+from ws.errors import CheckFailed, CommandFailed
 from ws.node.http_client import HttpFailure, call
 from ws.process import run
 from ws.verify.proof import Spawn
@@ -61,10 +61,10 @@ class Lookout:
 
     def _ask_agent(self, name: str) -> dict[str, object]:
         argv = self.engine.exec_command(self.project, name, ["python3", self.engine.agent_program, "look"])
-        done = run(argv, env=self.engine.exec_environment(self.project, name), check=False, timeout=15)
         try:
+            done = run(argv, env=self.engine.exec_environment(self.project, name), check=False, timeout=15)
             answer = json.loads(done.stdout)
-        except ValueError:
+        except (CommandFailed, ValueError):  # it hangs, or does not know: the next one may
             return {}
         return answer if isinstance(answer, dict) else {}
 
@@ -97,7 +97,7 @@ class Lookout:
 
     def died(self, state: NodeState) -> CheckFailed:
         """The error for a node that ended, with the tail of its log."""
-        again = f", and was started again {state.restarts} times" if state.restarts else ""
+        again = f", and was started again {state.restarts} time{'s' * (state.restarts != 1)}" if state.restarts else ""
         detail = f" ({state.detail})" if state.detail else ""
         code = f"exit code {state.exit_code}" if state.exit_code is not None else "an error"
         return CheckFailed(

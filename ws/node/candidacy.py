@@ -41,6 +41,7 @@ class Candidacy:
         self._leader_until = -math.inf
         self._reason = "it has just started"
         self._resigned = False
+        self.why_stepped_down = ""
 
         self._started = math.inf
         self._listening_since = self._settled_at = -math.inf
@@ -81,6 +82,7 @@ class Candidacy:
             self._to_release, self._why_released = self._epoch, why
         self._left_epoch = max(self._left_epoch, self._epoch)
         self._is_head, self._epoch, self._reason = False, 0, f"it stepped down: {why}"
+        self.why_stepped_down = why
         self._right.clear()
         self._stop_asking_for_lease()
         self._health_at = now

@@ -135,6 +135,7 @@ class Election(Hearing):
             self._started = self._listening_since = self._health_at = now
         elif now - self._settled_at > self._timing.ttl / 2:
             self._listening_since = now  # the process was paused: that it heard of no head means nothing
+            self._end_lone_lead_after(now, now - self._settled_at)
         self._settled_at = now
         if self._is_head and now >= self._right.until:
             self._step_down(now, "neither its lease nor everyone's word could be renewed", release=True)
@@ -144,6 +145,11 @@ class Election(Hearing):
         if self._leader and now >= self._leader_until:
             self._reason = f"{self._leader.name} has not been heard to lead for one lease time"
             self._leader = None
+
+    def _end_lone_lead_after(self, now: float, gap: float) -> None:
+        """No lease ends the lead of a lone head. After a gap in which the others may have come to lead, this does."""
+        if self.leads_without_lease and len(self._peers) and gap >= self._timing.span:
+            self._step_down(now, f"it was paused for {gap:.0f} s", release=False)
 
     @property
     def _next_deadline(self) -> float:

@@ -163,6 +163,8 @@ class Elector:
     def _tell(self) -> None:
         view = self._election.view
         if view != self._told:
+            if self._told.role == HEAD and view.role != HEAD:
+                self._on_log(f"election: this node leads no more: {self._election.why_stepped_down}")
             self._told = view
             self._on_log(_in_words(view))
             self._changed.notify_all()

@@ -8,7 +8,7 @@ from typing import Any
 
 from ws.node.candidacy import Candidacy
 from ws.node.fields import BadRequest
-from ws.node.messages import HEALTH, HealthAnswer, Leader, PeerAnswer
+from ws.node.messages import HEAD, HEALTH, HealthAnswer, Leader, PeerAnswer
 from ws.node.peers import Peer
 
 LOOK, ACQUIRE, RENEW, RELEASE = "/lease", "/lease/acquire", "/lease/renew", "/lease/release"
@@ -194,6 +194,9 @@ class Hearing(Candidacy):
 
     def _learn(self, now: float, answer: PeerAnswer) -> None:
         head = answer.head
+        if self._leader and answer.name == self._leader.name and answer.role != HEAD:
+            self._leader = None
+            self._reason = f"{answer.name} no longer leads"
         if head is None:
             self._seen_epoch = max(self._seen_epoch, answer.epoch)
         elif head.name == answer.name:

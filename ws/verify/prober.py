@@ -20,6 +20,7 @@ import time
 
 CHECKS = ("task", "pull", "serve", "runtime_env")
 RETRY_PAUSE = 1.0  # seconds
+IMPATIENCE = 6.0  # seconds until checks that hang together are tried one by one
 SIZE = 2_000_000  # bytes; objects under 100 kB travel inside messages and would prove nothing
 
 
@@ -58,13 +59,13 @@ def connect(address, deadline):
 
 
 class Node:
-    """A node under proof: pending checks as Ray object references, what has passed, and the last error of what has not."""
+    """A node under proof: pending checks as (check, Ray object reference), what passed, and the last error of the rest."""
 
     def __init__(self, name, node_id):
         self.name = name
         self.node_id = node_id
         self.began = time.monotonic()
-        self.pending = {}
+        self.pending = []
         self.passed = set()
         self.errors = {}
         self.again_at = None
@@ -77,7 +78,8 @@ class Node:
     def fails(self, check, why):
         """Keep the error and try again soon: a node may need a moment; only the deadline makes it final."""
         self.errors[check] = why
-        self.again_at = self.again_at or time.monotonic() + RETRY_PAUSE
+        soon = time.monotonic() + RETRY_PAUSE
+        self.again_at = min(self.again_at or soon, soon)
 
     def report_missing(self):
         for check in CHECKS:
@@ -110,7 +112,7 @@ class Prober:
         def serve(size, _after):
             return bytes(size)
 
-        def variable():
+        def variable(_after):
             import os
 
             return os.environ.get("WS_PROOF")
@@ -141,31 +143,37 @@ class Prober:
                 emit("alive", node=name)
                 node = self.nodes[name] = Node(name, node_id)
                 self.start(node)
-            elif node.again_at and not node.pending and time.monotonic() > node.again_at:
-                node.again_at = None
-                self.start(node)
+            elif node.again_at and time.monotonic() > node.again_at and not node.passed.issuperset(CHECKS):
+                self.start(node, together=False)
 
-    def start(self, node):
+    def start(self, node, together=True):
+        """Submit a node's checks: all in one worker process with a runtime environment, or each by itself.
+
+        What a task with a runtime_env needs includes all that a plain task needs, and a worker process costs most of a
+        second; so one proves all, and only where that fails or hangs are the checks told apart.
+        """
         here = {"scheduling_strategy": self.affinity(node.node_id, soft=False)}
-        task = self.where.options(**here).remote()
-        node.pending = {"task": task}
+        environment = {**here, "runtime_env": {"env_vars": {"WS_PROOF": node.name}}}
+        plain = environment if together else here
+        task = self.where.options(**plain).remote()
+        node.pending.append(("task", task))
         if node.node_id != self.home or len(self.names) == 1:
-            # One after the other, so that one worker process does for all three.
-            pulled = self.pull.options(**here).remote(self.parcel, task)
-            served = self.serve.options(**here).remote(SIZE, pulled)
-            node.pending.update(pull=pulled, serve=served)
-        environment = {"env_vars": {"WS_PROOF": node.name}}
-        node.pending["runtime_env"] = self.variable.options(runtime_env=environment, **here).remote()
+            # One after the other, so that one worker process does for all.
+            pulled = self.pull.options(**plain).remote(self.parcel, task)
+            node.pending.append(("pull", pulled))
+            node.pending.append(("serve", self.serve.options(**plain).remote(SIZE, pulled)))
+        node.pending.append(("runtime_env", self.variable.options(**environment).remote(task if together else None)))
+        node.again_at = time.monotonic() + IMPATIENCE if together else None
 
     def collect(self):
-        waiting = {ref: (node, check) for node in self.nodes.values() for check, ref in node.pending.items()}
+        waiting = {ref: (node, check) for node in self.nodes.values() for check, ref in node.pending}
         if not waiting:
             time.sleep(0.1)
             return
         ready, _ = self.ray.wait(list(waiting), num_returns=1, timeout=0.2)
         for ref in ready:
             node, check = waiting[ref]
-            del node.pending[check]
+            node.pending.remove((check, ref))
             self.judge(node, check, ref)
 
     def judge(self, node, check, ref):

@@ -29,6 +29,8 @@ _TELLING = {
 }
 
 _MOST_TAILS = 3
+_WATCH_INTERVAL = 0.5
+_LATENESS = 5.0  # seconds that a prober may take beyond its deadline, and to end
 
 Event = dict[str, Any]
 Spawn = Callable[[list[str]], "subprocess.Popen[str]"]
@@ -123,29 +125,43 @@ def _follow(
     watch: Callable[[], None],
     on_event: Callable[[Event], None],
 ) -> None:
-    """Run one prober to its end."""
+    """Run one prober until it has said all, or died."""
     params = {"address": address, "nodes": list(proof.nodes), "timeout": max(1.0, deadline - time.monotonic())}
     process = spawn(["python3", "-u", "-", json.dumps(params)])
     try:
         events = _events(process)
         watched = 0.0
         while True:
-            if time.monotonic() - watched > 0.5:
+            if time.monotonic() - watched > _WATCH_INTERVAL:
                 watch()
                 watched = time.monotonic()
             try:
                 event = events.get(timeout=0.2)
             except queue.Empty:
-                if time.monotonic() > deadline + 5:
+                if time.monotonic() > deadline + _LATENESS:
                     return
                 continue
             if event is None:
                 return
             proof.take(event)
             on_event(event)
+            if event["event"] == "done":
+                return
     finally:
-        process.kill()
-        process.wait()
+        _leave(process)
+
+
+def _leave(process: subprocess.Popen[str]) -> None:
+    """Let the prober take leave of the cluster by itself, which takes Ray a second that nobody needs to wait for."""
+
+    def reap() -> None:
+        try:
+            process.wait(timeout=_LATENESS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    threading.Thread(target=reap, name="prober's end", daemon=True).start()
 
 
 def _events(process: subprocess.Popen[str]) -> queue.Queue[Event | None]:
