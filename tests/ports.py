@@ -9,15 +9,19 @@ from contextlib import ExitStack, closing
 # Below the ports that outgoing connections take, and below those of `tests/clusters.py`: a port that is free now is not
 # taken by chance before its server starts.
 _RANGE = range(10_100, 20_000)
+_given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, at any address; another call at the same time finds others, most likely."""
+    """Ports that nobody listens on, at any address, and that no other call in this process was given."""
     ports: list[int] = []
     with ExitStack() as held:
         for port in random.sample(_RANGE, len(_RANGE)):
             if len(ports) == count:
+                _given.update(ports)
                 return ports
+            if port in _given:
+                continue
             try:
                 held.enter_context(closing(socket.create_server(("", port))))
             except OSError:

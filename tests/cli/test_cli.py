@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.engine.fake_daemon import daemon
 from ws.cli import run
 
 COMMANDS = [
@@ -152,6 +154,18 @@ def test_what_needs_docker_says_so(ws: Ws, argv: list[str]) -> None:
     ended = ws(*argv)
     assert ended.code == 4
     assert ended.err.startswith("✗ no Docker daemon answers")
+
+
+def test_a_daemon_that_breaks_down_is_no_bug_of_ours(ws: Ws, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="ws-t-") as folder,
+        daemon(Path(folder) / "docker.sock", {"ApiVersion": "1.45", "Version": "26"}) as host,
+    ):
+        monkeypatch.setenv("DOCKER_HOST", host)
+        ended = ws("up", "--engine", "compose")
+    assert ended.code == 4
+    assert "✗ the Docker daemon refused, or broke off\n" in ended.err
+    assert "only the version is here" in ended.err
 
 
 @pytest.mark.parametrize("argv", [["status"], ["logs"], ["exec", "ray-cpu", "--", "hostname"]], ids=" ".join)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -168,14 +169,6 @@ class TestFaults:
     def test_health_server_down_at_start(self, sandbox: Sandbox) -> None:
         """The first candidate leads, the other joins it; when the server comes, the head gets the lease and goes on."""
         sandbox.ws("render")
-        sandbox.ws("doctor", check=False)
-        from ws.config.load import load
-        from ws.config.plan import plan
-        from ws.engine.base import Project
-        from ws.engine.compose import ComposeEngine
-
-        config = load(sandbox.folder / "config.yaml", {}).config
-        ComposeEngine().prepare(Project(sandbox.folder, config, plan(config)))
         compose = ["docker", "compose", "up", "--detach", "--no-deps"]
         subprocess.run([*compose, "ray-cpu", "ray-gpu"], cwd=sandbox.folder, check=True, capture_output=True)
         leader_is(sandbox, "ray-cpu", {"ray-cpu", "ray-gpu"})
@@ -204,3 +197,28 @@ class TestFaults:
         assert done.returncode == 4
         assert "127.0.0.1:1/no/such:image" in done.stderr
         assert "ws image build" in done.stderr
+
+    def test_ctrl_c_removes_what_was_started(self, sandbox: Sandbox) -> None:
+        command = [sys.executable, "-m", "ws", "-C", str(sandbox.folder), "up"]
+        up = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+        def started() -> None:
+            if not docker("ps", "--quiet", "--filter", f"name={sandbox.container('ray-cpu')}").strip():
+                raise NotYet("no container yet")
+
+        wait_for("a node to be started", started, timeout=60)
+        up.send_signal(signal.SIGINT)
+        _, errors = up.communicate(timeout=60)
+        assert up.returncode == 130, errors
+        assert "removing what was started" in errors
+        assert docker("ps", "--all", "--quiet", "--filter", f"name={sandbox.name}").strip() == ""
+
+    def test_a_node_that_never_joins_is_named_with_what_it_lacks(self, sandbox: Sandbox) -> None:
+        """ray-gpu is told to join an address where nobody listens."""
+        config = sandbox.folder / "config.yaml"
+        config.write_text(config.read_text().replace("    gpu: {", "    gpu: {env: {HEAD_ADDRESS: 'ray-cpu:1'}, "))
+        done = sandbox.ws("up", "--timeout", "25", check=False)
+        assert done.returncode == 1
+        assert "ray-gpu not proven within 25 s" in done.stderr
+        assert "it has not come alive at the head under its own name" in done.stderr
+        assert "HEAD_ADDRESS: ray-cpu:1" in done.stderr

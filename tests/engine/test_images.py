@@ -83,7 +83,8 @@ def test_a_pull_that_fails_says_which_ways_are_left() -> None:
 
 
 def test_the_node_image_is_built_under_the_configs_name(tmp_path: Path) -> None:
-    runner, told = FakeRunner(), []
+    runner = FakeRunner()
+    told: list[str] = []
     project = make_project(tmp_path, "services: {ray: {image: 'mine:2', cpu: {}, gpu: {image: 'theirs:3'}}}")
     built = build(project, client("python:3.12-alpine"), told.append, runner)
     assert built == told == ["mine:2", "theirs:3"]

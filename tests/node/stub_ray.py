@@ -35,13 +35,12 @@ def calls_so_far():
 
 
 def leave_behind(name, new_session=False):
-    """A grandchild whose parent has ended, that ignores SIGTERM; its pid is written down first."""
+    """A grandchild whose parent has ended; its pid is written down first."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         if new_session:
             os.setsid()
         if os.fork() == 0:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             Path("/proc/self/comm").write_text(name)
             write_down(child=name)
             os.write(writing, b".")

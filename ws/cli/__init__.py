@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 from ws import console
 from ws.cli.app import app
-from ws.errors import UsageError, WsError
+from ws.errors import EnvironmentProblem, UsageError, WsError
 
 INTERRUPTED = 130
 
@@ -40,11 +40,23 @@ def run(argv: list[str]) -> int:
             return 0
         raise
     except Exception as error:
+        problem = _of_docker(error)
+        if problem:
+            console.show_error(problem)
+            return problem.exit_code
         console.show_bug(error)
         return console.BUG_EXIT
     if code == INTERRUPTED:  # Typer returns it for Ctrl-C
         print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _of_docker(error: Exception) -> EnvironmentProblem | None:
+    """The daemon's own refusal, or its end in the middle of a command: no bug of ours. Imports nothing."""
+    docker, requests = sys.modules.get("docker.errors"), sys.modules.get("requests")
+    if docker and requests and isinstance(error, (docker.DockerException, requests.RequestException)):
+        return EnvironmentProblem("the Docker daemon refused, or broke off", str(error), "`ws doctor` looks for causes")
+    return None
 
 
 def _wrong_use(error: TyperException) -> int:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from ws import console
 from ws.cli.common import JSON, load_config, load_project
 from ws.console import Progress
 from ws.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from ws.engine.base import Project
 
 config_app = typer.Typer(help="The configuration: what it is, and its schema.", no_args_is_help=True, rich_markup_mode=None)
 image_app = typer.Typer(help="The node image.", no_args_is_help=True, rich_markup_mode=None)
@@ -63,6 +68,19 @@ def render(check: bool = typer.Option(False, "--check", help="Write nothing; say
     for name, text in render(project).items():
         (project.folder / name).write_text(text, encoding="utf-8")
         console.result(f"{'✓' if name in stale else '·'} {name}{'' if name in stale else ' (unchanged)'}")
+    _prepare_for_compose(project, progress)
+
+
+def _prepare_for_compose(project: Project, progress: Progress) -> None:
+    """Write the token and `.env` as well, where there is an engine to ask, so that `docker compose up` alone runs."""
+    from ws.engine.compose import ComposeEngine
+
+    engine = ComposeEngine()
+    obstacle = engine.available()
+    if obstacle:
+        progress.note(f"no .env: {obstacle}")
+    else:
+        engine.prepare(project)
 
 
 @image_app.command("build")

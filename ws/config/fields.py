@@ -36,7 +36,6 @@ _AGENT_SETTINGS = frozenset(
         "HEALTH_MAX_RETRIES",
         "HEALTH_RETRY_INTERVAL",
         "LEASE_TTL",
-        "HEAD_ADDRESS",
         "HEAD_ADDRESS_CFG",
         "DISCOVERY_TIMEOUT",
         "WAIT_FOR_HEAD",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from ws.engine.base import Project
@@ -19,8 +20,10 @@ def runs(project: Project) -> bool:
 def program(local: LocalEngine) -> Iterator[Finding]:
     """Ray's own command, that each node starts."""
     obstacle = local.available()
-    if obstacle:
-        yield bad("Ray and Python", obstacle, "uv sync; or, without uv: pip install --force-reinstall 'cslr-exp-platform'")
+    if obstacle and not sys.platform.startswith("linux"):
+        yield bad("Ray and Python", obstacle, "ws up --engine compose")
+    elif obstacle:
+        yield bad("Ray and Python", obstacle, "uv sync; or, without uv: pip install --force-reinstall cslr-exp-platform")
     else:
         yield good("Ray and Python", f"Ray {HERE.ray} and Python {HERE.python}")
 

@@ -71,9 +71,11 @@ class Lookout:
     def driver(self, names: Sequence[str]) -> tuple[str, Spawn] | None:
         """The cluster's address and how to run a driver on one of our nodes: the head where it is ours."""
         leader = self.leader()
-        if leader is None:
+        # Nodes here may all be workers of a head elsewhere, which holds no lease of ours.
+        address = leader.address if leader else self.project.config.nodes.head_address
+        if address is None:
             return None
-        place = leader.name if leader.name in names else names[0]
+        place = leader.name if leader and leader.name in names else names[0]
 
         def spawn(argv: list[str]) -> subprocess.Popen[str]:
             return subprocess.Popen(
@@ -86,7 +88,7 @@ class Lookout:
                 errors="replace",
             )
 
-        return leader.address, spawn
+        return address, spawn
 
     def require_alive(self, names: Sequence[str]) -> None:
         """Raise CheckFailed where one of these nodes, or the health server, has ended by itself."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import threading
 import time
 import uuid
@@ -40,13 +41,12 @@ _REFUSED_TOKEN = ("Unauthenticated", "UNAUTHENTICATED", "InvalidAuthToken", "aut
 def main() -> int:
     """Run the agent with the process's environment until SIGTERM or SIGINT."""
     try:
-        settings = read_settings(os.environ)
-        agent = Agent(settings, os.environ)
+        agent = Agent(read_settings(os.environ), os.environ)
+        set_on_signal(agent.stopping)
+        return agent.run()
     except SettingsError as error:
         say(str(error), BAD)
         return 2
-    set_on_signal(agent.stopping)
-    return agent.run()
 
 
 def _ray_version() -> str:
@@ -57,9 +57,11 @@ def _ray_version() -> str:
 
 
 class Agent:
-    """One node's agent; `stopping` ends it."""
+    """One node's agent; `stopping` ends it. Raises SettingsError, from the constructor and from `run`."""
 
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        if not shutil.which("ray", path=environ.get("PATH")):
+            raise SettingsError(f"no `ray` on the PATH ({environ.get('PATH', '')})")
         self.settings = settings
         self.environ = environ
         self.stopping = threading.Event()
@@ -67,6 +69,7 @@ class Agent:
         self.token = settings.token()
         self.state = "deciding"
         self._gate_client = GateClient(settings.name, self.instance, self.token, self.stopping)
+        self._service: HttpService | None = None
         self._relay: Relay | None = None
         self._failures = 0
 
@@ -74,8 +77,8 @@ class Agent:
         plain(f"Hostname: {self.settings.name}")
         say(f"Ray {_ray_version()}, Python {platform.python_version()}, advertised as {self.settings.address}", STEP)
         self._guide = self._choose_guide()
-        self._service = self._open_service()
         try:
+            self._service = self._open_service()
             return self._live()
         finally:
             self._guide.stop()
@@ -136,7 +139,10 @@ class Agent:
         if isinstance(self._guide, guides.ElectedGuide):
             routes.update(self._elector.app_routes())
         host = "0.0.0.0" if self.settings.bind_host == "0.0.0.0" else self.settings.address
-        service = HttpService(routes, host, port, self.token)
+        try:
+            service = HttpService(routes, host, port, self.token)
+        except OSError as error:
+            raise SettingsError(f"the agent's own port {port} can't be opened at {host}: {error.strerror}") from None
         service.start()
         return service
 
@@ -180,7 +186,7 @@ class Agent:
         assignment = guides.wait_for_assignment(self._guide, patience, self.stopping)
         if assignment or self.stopping.is_set():
             return assignment
-        say(f"no head found within {patience:.0f} s: {self._guide.why_none()}", BAD)
+        say(f"no head found within {patience:g} s: {self._guide.why_none()}", BAD)
         return guides.wait_for_assignment(self._guide, left - patience, self.stopping)
 
     def _announce(self, assignment: Assignment) -> None:
@@ -191,12 +197,13 @@ class Agent:
 
     def _point_relay(self, assignment: Assignment) -> None:
         """A candidate that is worker leads its own entry ports to the head; a head needs them for Ray itself."""
-        from ws.node.relay import Relay  # asyncio is a tenth of a second that plain workers need not spend
+        if assignment.mode == "head":
+            if self._relay:
+                self._relay.point({})
+            return
+        from ws.node.relay import Relay  # asyncio is a tenth of a second that heads and plain workers need not spend
 
         self._relay = self._relay or Relay(self.settings.bind_host.split(","))
-        if assignment.mode == "head":
-            self._relay.close()
-            return
         ports = self._relayed_ports(assignment)
         self._relay.point(ports)
         head = ", ".join(f"{port} → {host}:{far}" for port, (host, far) in ports.items())
@@ -310,5 +317,5 @@ class Agent:
 
     def _give_up(self, obstacle: str) -> int:
         waited = self.settings.wait_for_head
-        say(f"no head within {waited:.0f} s (WAIT_FOR_HEAD): {obstacle}", BAD)
+        say(f"no head within {waited:g} s (WAIT_FOR_HEAD): {obstacle}", BAD)
         return NO_HEAD_EXIT

@@ -1,8 +1,8 @@
 """A driver that proves nodes, one JSON event per line on stdout. Standard library and Ray alone.
 
-It is run as text, by `python3 -u - PARAMS`, on a node of the cluster or on any machine that reaches it; so it imports
-nothing of `ws`. PARAMS is a JSON object: `address` (as for `ray.init`), `nodes` (names that must be proven),
-`timeout` (seconds).
+It is run as text, by `python3 -u -c TEXT PARAMS`, on a node of the cluster or on any machine that reaches it; so it
+imports nothing of `ws`. Its stdin is a pipe that whoever started it holds open: when that ends, so does the prober.
+PARAMS is a JSON object: `address` (as for `ray.init`), `nodes` (names that must be proven), `timeout` (seconds).
 
 Events:  {"event": "connected", "ray", "python"}  {"event": "alive", "node"}
          {"event": "check", "node", "check", "ok", "seconds", "why"}  {"event": "done", "ok"}
@@ -13,9 +13,11 @@ the others serve and serves what they pull, so it needs no traffic of its own.
 """
 
 import json
+import os
 import platform
 import socket
 import sys
+import threading
 import time
 
 CHECKS = ("task", "pull", "serve", "runtime_env")
@@ -113,8 +115,6 @@ class Prober:
             return bytes(size)
 
         def variable(_after):
-            import os
-
             return os.environ.get("WS_PROOF")
 
         self.where, self.pull, self.serve, self.variable = (
@@ -202,7 +202,18 @@ class Prober:
                 node.passes(check)
 
 
+def end_with_parent():
+    """Nobody listens any more once stdin has ended, even where the one that started us was killed."""
+
+    def wait():
+        sys.stdin.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main():
+    end_with_parent()
     params = json.loads(sys.argv[1])
     deadline = time.monotonic() + params["timeout"]
     try:

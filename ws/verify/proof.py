@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ _TELLING = {
     "task": "its node-manager or worker ports are not reachable from the head",
 }
 
+_PROBER = Path(__file__).with_name("prober.py")
 _MOST_TAILS = 3
 _WATCH_INTERVAL = 0.5
 _LATENESS = 5.0  # seconds that a prober may take beyond its deadline, and to end
@@ -127,7 +129,8 @@ def _follow(
 ) -> None:
     """Run one prober until it has said all, or died."""
     params = {"address": address, "nodes": list(proof.nodes), "timeout": max(1.0, deadline - time.monotonic())}
-    process = spawn(["python3", "-u", "-", json.dumps(params)])
+    process = spawn(["python3", "-u", "-c", _PROBER.read_text(encoding="utf-8"), json.dumps(params)])
+    done = False
     try:
         events = _events(process)
         watched = 0.0
@@ -146,29 +149,29 @@ def _follow(
             proof.take(event)
             on_event(event)
             if event["event"] == "done":
+                done = True
                 return
     finally:
-        _leave(process)
+        _leave(process, done)
 
 
-def _leave(process: subprocess.Popen[str]) -> None:
-    """Let the prober take leave of the cluster by itself, which takes Ray a second that nobody needs to wait for."""
+def _leave(process: subprocess.Popen[str], done: bool) -> None:
+    """End a prober; one that is done may take leave of its cluster by itself, a second that nobody waits for."""
 
     def reap() -> None:
-        try:
-            process.wait(timeout=_LATENESS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if done:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_LATENESS)
+        process.kill()
+        process.wait()
+        if process.stdin:
+            process.stdin.close()
 
     threading.Thread(target=reap, name="prober's end", daemon=True).start()
 
 
 def _events(process: subprocess.Popen[str]) -> queue.Queue[Event | None]:
     """The prober's events as they come, None at its end. Lines that are no events are its trouble."""
-    assert process.stdin is not None
-    process.stdin.write(Path(__file__).with_name("prober.py").read_text(encoding="utf-8"))
-    process.stdin.close()
     events: queue.Queue[Event | None] = queue.Queue()
 
     def read() -> None:
