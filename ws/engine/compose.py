@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from ws.engine.render import outdated, render
 from ws.engine.token import ensure_token
 from ws.errors import CommandFailed, EnvironmentProblem
 from ws.process import Completed, Runner, run
+from ws.resources import node_folder
 
 if TYPE_CHECKING:
     import docker
@@ -88,6 +90,8 @@ class ComposeEngine:
 
     def prepare(self, project: Project) -> list[str]:
         """Write the token, the rendered files and `.env`; returns the files that changed."""
+        # Containers mount the agent read-only: compiled here once, it need not be compiled at every start there.
+        compileall.compile_dir(node_folder(), quiet=2)
         ensure_token(project.token_path)
         changed = outdated(project)
         for name, text in render(project).items():

@@ -279,7 +279,11 @@ class Agent:
 
     def _reassigned(self, running: Assignment) -> bool:
         current = self._guide.current()
-        return current is None or current.replaces(running)
+        if current is None:
+            # A head without a right steps down. A worker stays where it is until it hears of another head: that it hears
+            # of none right now may be its own network, and its Ray may well go on.
+            return running.mode == "head"
+        return current.replaces(running)
 
     def _finish(self, ray: RayProcess, assignment: Assignment, why: str, ran: float) -> None:
         """End what is left of Ray; after a failure, say what it printed and pause before the next try."""

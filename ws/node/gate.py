@@ -61,7 +61,8 @@ class Gate:
     def enter(self, name: str, instance: str, priority: bool = False) -> Turn:
         """Ask for a slot; ask again, at least every `patience` seconds, until granted.
 
-        `priority` is for a head: it passes at once, over the slots if need be, because every other start waits for it.
+        `priority` is for a head: it passes at once and takes no slot, because every other start waits for it, and there is
+        one head at most.
         """
         now = self._clock()
         self._forget(now)
@@ -69,7 +70,8 @@ class Gate:
         if key in self._starting:
             return Turn(True)
         if priority:
-            return self._pass(key, now)
+            self._waiting.pop(key, None)
+            return Turn(True)
         if key not in self._waiting and len(self._waiting) >= self._room:
             return Turn(False, len(self._waiting) + 1, len(self._waiting) + len(self._starting), full=True)
         self._waiting[key] = now
