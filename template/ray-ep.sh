@@ -4,6 +4,7 @@
 #
 # This script stays process 1: bash reaps the orphans that Ray leaves behind.
 set -u
+trap 'exit 143' TERM INT  # process 1 ignores what it does not trap
 
 AGENT=${WS_AGENT:-/opt/ws/node/__main__.py}
 RAY_USER=${WS_RAY_USER:-ray}
@@ -35,11 +36,15 @@ export RAY_AUTH_MODE="${RAY_AUTH_MODE:-}" RAY_AUTH_TOKEN_PATH="${RAY_AUTH_TOKEN_
 PROFILE
 grep -qs ws-profile "$profile" || echo '. "$HOME/.ws-profile"' >> "$profile"
 
+# A signal interrupts `wait`, whose status then tells nothing of the agent; asked again, it tells what it knows.
+agent='' interrupted=''
+trap 'interrupted=1; test -z "$agent" || kill -TERM "$agent" 2>/dev/null' TERM INT
 "$PYTHON" -u "$AGENT" agent &
 agent=$!
-trap 'kill -TERM "$agent" 2>/dev/null' TERM INT
+test -z "$interrupted" || kill -TERM "$agent" 2>/dev/null
 while :; do
+  interrupted=''
   wait "$agent"
   code=$?
-  kill -0 "$agent" 2>/dev/null || exit "$code"
+  test -n "$interrupted" || exit "$code"
 done

@@ -102,7 +102,7 @@ class AgentProcess:
 class Stage:
     """The candidates `names`, their ports and their health server, with a folder for logs, state and the stub's notes."""
 
-    def __init__(self, folder: Path, names: Sequence[str] = ("ray-cpu", "ray-gpu"), ttl: float = 2.0) -> None:
+    def __init__(self, folder: Path, names: Sequence[str] = ("ray-cpu", "ray-gpu"), ttl: float = 3.0) -> None:
         self.folder = folder
         self._ttl = ttl
         self._started: list[AgentProcess] = []

@@ -245,7 +245,7 @@ def test_sigterm_ends_all_of_ray_and_gives_the_lease_back(stage: Stage) -> None:
 @pytest.mark.parametrize("stub", ["", "hang", "hang deaf"])
 def test_sigint_ends_a_node_in_any_state(stage: Stage, head_port: int, stub: str) -> None:
     agent = stage.start("ray-extra", stub, HEAD_ADDRESS=f"{HERE}:{head_port}")
-    soon("ray start", lambda: stage.living())
+    soon("ray start", stage.living)
     agent.process.send_signal(signal.SIGINT)
     assert agent.wait_end() == 0
     assert stage.living() == []

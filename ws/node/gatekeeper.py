@@ -48,8 +48,8 @@ class GateClient:
                 answer = self._ask(url, "enter", {**self._who, "priority": priority})
                 if answer is None:
                     continue
+                self._keeper = url  # a place in the queue is one to give back, too
                 if answer.get("granted"):
-                    self._keeper = url
                     return
                 if not told:
                     say(f"waiting at the gate: {answer.get('ahead', '?')} nodes start before this one", STEP)
@@ -59,6 +59,7 @@ class GateClient:
                 pause = _PAUSE_PER_PLACE * (ahead if isinstance(ahead, int) else 1)
                 break
             else:
+                self._keeper = None
                 return
             self._stopping.wait(min(max(pause, _SHORTEST_PAUSE), _LONGEST_PAUSE))
 

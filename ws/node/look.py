@@ -16,9 +16,11 @@ def main() -> int:
     try:
         settings = read_settings(os.environ)
         host = "127.0.0.1" if settings.bind_host == "0.0.0.0" else settings.address
+        if "agent" not in settings.ports:
+            raise SettingsError("WS_NODE_PORTS names no port of the agent")
         url = f"http://{host}:{settings.ports['agent']}/node"
         print(json.dumps(call(url, "GET", None, settings.token(), _TIMEOUT)))
-    except (SettingsError, HttpFailure, KeyError) as error:
+    except (SettingsError, HttpFailure) as error:
         print(json.dumps({"error": str(error)}))
         return 1
     return 0

@@ -21,7 +21,7 @@ def try_connect(address: str) -> str | None:
     host, port = split(address)
     try:
         ip = socket.gethostbyname(host)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for what can't be a name at all
         return (
             f"the name {host!r} does not resolve here; give this container an `extra_hosts` entry for it, "
             "or use a name that this network knows"

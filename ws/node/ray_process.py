@@ -105,11 +105,12 @@ class RayProcess:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.append(line.rstrip())
-            if _STARTED in line:
-                self._vital = [pid for pid, name in self._processes() if name in _VITAL]
-                self.started.set()
+        with self._process.stdout as output:
+            for line in output:
+                self._lines.append(line.rstrip())
+                if _STARTED in line:
+                    self._vital = [pid for pid, name in self._processes() if name in _VITAL]
+                    self.started.set()
 
     def tail(self) -> list[str]:
         """The last lines that `ray start` printed, blank ones left out."""
@@ -151,8 +152,8 @@ class RayProcess:
             try:
                 os.kill(pid, number)
                 sent += 1
-            except ProcessLookupError:
-                pass
+            except (ProcessLookupError, PermissionError):
+                pass  # gone meanwhile; or a program that runs as another user, which only its container's end can end
         return sent
 
     def _processes(self) -> list[tuple[int, str]]:

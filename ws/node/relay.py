@@ -25,7 +25,7 @@ class Relay:
     """Forwards local ports to targets.
 
     `ports` maps a local port to the target (host, port) that it leads to. Use `point` to change them all at once
-    and `close` to let the ports go.
+    and `close` at the end.
     """
 
     def __init__(self, bind_hosts: Sequence[str]) -> None:
@@ -38,23 +38,29 @@ class Relay:
         self._thread.start()
 
     def point(self, ports: Mapping[int, Target]) -> None:
-        """Serve exactly these ports; a port that can't be bound is logged and left out."""
+        """Serve exactly these ports, none to rest; a port that can't be bound is logged and left out."""
         asyncio.run_coroutine_threadsafe(self._point(dict(ports)), self._loop).result(timeout=10)
 
     def close(self) -> None:
-        """Let every port go and cut every connection."""
+        """Let every port go, cut every connection, and end for good."""
+        if self._loop.is_closed():
+            return
         self.point({})
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     async def _point(self, ports: dict[int, Target]) -> None:
         if ports == self._targets:
             return
-        for task in list(self._connections):
-            task.cancel()
         for port in set(self._servers) - set(ports):
-            server = self._servers.pop(port)
-            server.close()
-            await server.wait_closed()
+            # No `wait_closed`: from Python 3.12 on it waits for connections, too, and a peer may be slow to end.
+            self._servers.pop(port).close()
         self._targets = ports
+        connections = list(self._connections)
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
         for port in set(ports) - set(self._servers):
             try:
                 self._servers[port] = await asyncio.start_server(partial(self._serve, port), self._bind_hosts, port)
@@ -67,11 +73,13 @@ class Relay:
         self._connections.add(task)
         try:
             await self._forward(self._targets[port], reader, writer)
-        except (OSError, KeyError, asyncio.TimeoutError, asyncio.CancelledError):
-            pass  # either end went away, or the head moved: the peer sees its connection end and comes again
+        except asyncio.CancelledError:
+            writer.transport.abort()  # the head moved: nothing that the old one said is to arrive any more
+        except (OSError, KeyError, asyncio.TimeoutError):
+            pass  # either end went away: the peer sees its connection end and comes again
         finally:
             self._connections.discard(task)
-            _abort(writer)
+            writer.close()
 
     async def _forward(self, target: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.wait_for(
@@ -79,8 +87,11 @@ class Relay:
         )
         try:
             await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        except asyncio.CancelledError:
+            far_writer.transport.abort()
+            raise
         finally:
-            _abort(far_writer)
+            far_writer.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -94,9 +105,3 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     if writer.can_write_eof():
         with contextlib.suppress(OSError):
             writer.write_eof()
-
-
-def _abort(writer: asyncio.StreamWriter) -> None:
-    transport = writer.transport
-    if not transport.is_closing():
-        transport.close()

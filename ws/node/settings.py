@@ -9,6 +9,7 @@ import json
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 class SettingsError(Exception):
@@ -85,9 +86,14 @@ class Settings:
             return ""
         try:
             with open(self.token_path, encoding="utf-8") as file:
-                return file.read().strip()
+                token = file.read().strip()
         except OSError as error:
             raise SettingsError(f"RAY_AUTH_TOKEN_PATH={self.token_path} can't be read ({error.strerror})") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"RAY_AUTH_TOKEN_PATH={self.token_path} is no text") from None
+        if not token:
+            raise SettingsError(f"RAY_AUTH_TOKEN_PATH={self.token_path} is empty")
+        return token
 
 
 class _Reader:
@@ -107,15 +113,21 @@ class _Reader:
             raise SettingsError(f"{name}={raw!r} is out of range; for example {name}={default:g}")
         return value
 
+    def above_zero(self, name: str, default: float) -> float:
+        value = self.number(name, default)
+        if not value:
+            raise SettingsError(f"{name}={self.text(name)!r} must be above 0; for example {name}={default:g}")
+        return value
+
     def whole(self, name: str, default: int) -> int:
         raw = self.text(name)
-        if raw and not raw.isdigit():
+        if raw and not _is_whole(raw):
             raise SettingsError(f"{name}={raw!r} is not a whole number; for example {name}={default}")
         return int(raw) if raw else default
 
     def port(self, name: str, default: int) -> int:
         value = self.whole(name, default)
-        if not 1 <= value <= 65535:
+        if not _is_port(value):
             raise SettingsError(f"{name}={value} is not a port; ports go from 1 to 65535")
         return value
 
@@ -125,7 +137,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     read = _Reader(environ)
     name = read.text("WS_NODE_NAME", socket.gethostname())
     ports, worker_ports = _read_ports(read.text("WS_NODE_PORTS"))
-    health_timeout = read.number("HEALTH_TIMEOUT", 1)
+    health_timeout = read.above_zero("HEALTH_TIMEOUT", 1)
     retries, interval = read.whole("HEALTH_MAX_RETRIES", 3), read.number("HEALTH_RETRY_INTERVAL", 1)
     return Settings(
         name=name,
@@ -137,7 +149,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         health_url=read.text("HEALTH_URL").rstrip("/"),
         health_timeout=health_timeout,
         health_patience=retries * (health_timeout + interval),
-        lease_ttl=read.number("LEASE_TTL", 10),
+        lease_ttl=read.above_zero("LEASE_TTL", 10),
         head_address=_read_address(read, "HEAD_ADDRESS"),
         head_address_cfg=_read_address(read, "HEAD_ADDRESS_CFG"),
         discovery_timeout=read.number("DISCOVERY_TIMEOUT", 30),
@@ -159,7 +171,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 def _read_address(read: _Reader, name: str) -> str:
     value = read.text(name)
     host, colon, port = value.rpartition(":")
-    if value and not (colon and host and port.isdigit() and 1 <= int(port) <= 65535):
+    if value and not (colon and host and _is_whole(port) and _is_port(int(port))):
         raise SettingsError(f"{name}={value!r} is not host:port; for example {name}=ray-cpu:6379")
     return value
 
@@ -173,9 +185,9 @@ def _read_ports(text: str) -> tuple[dict[str, int], tuple[int, int] | None]:
         try:
             if name == "workers":
                 first, last = value.split("-")
-                workers = (int(first), int(last))
+                workers = (_port(first), _port(last))
             else:
-                ports[name] = int(value)
+                ports[name] = _port(value)
         except ValueError:
             raise SettingsError(f"WS_NODE_PORTS has {part!r}; expected name=port or workers=first-last") from None
     return ports, workers
@@ -183,6 +195,29 @@ def _read_ports(text: str) -> tuple[dict[str, int], tuple[int, int] | None]:
 
 def _read_candidates(text: str) -> tuple[Candidate, ...]:
     try:
-        return tuple(Candidate(**entry) for entry in json.loads(text))
+        return tuple(_read_candidate(entry) for entry in json.loads(text))
     except (ValueError, TypeError) as error:
         raise SettingsError(f"WS_CANDIDATES is not a JSON list of candidates ({error})") from None
+
+
+def _read_candidate(entry: Mapping[str, Any]) -> Candidate:
+    candidate = Candidate(**entry)
+    for name, value in vars(candidate).items():
+        right = _is_port(value) if name.endswith("_port") else isinstance(value, str) and value
+        if not right:
+            raise ValueError(f"{name} is {value!r}")
+    return candidate
+
+
+def _port(text: str) -> int:
+    if not _is_port(int(text)):
+        raise ValueError(text)
+    return int(text)
+
+
+def _is_port(value: object) -> bool:
+    return isinstance(value, int) and 1 <= value <= 65535
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdigit()
