@@ -20,9 +20,8 @@ lint: $(UV)
 bench: $(UV)
 	$(UV) run python bench/up.py
 	$(UV) run python bench/commands.py
+	$(UV) run python bench/replicas.py
 	$(UV) run python bench/election.py
 
 .ws/uv/bin/uv:
-	mkdir -p -m 700 .ws
-	python3 -m venv .ws/uv
-	.ws/uv/bin/pip install --quiet --disable-pip-version-check uv
+	tools/get-uv .ws/uv

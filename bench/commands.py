@@ -23,7 +23,6 @@ def main() -> int:
     met = [compare("ws --help", [script, "--help"], "import typer, rich", imports, 2.0, rounds)]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["WS_SERVICES__HEALTH__PORT"] = "28080"
-        os.environ["WS_NODES__HEALTH_SERVICE__URL"] = "http://health:28080"
         # The flags of `up` belong to one run; the config tells the later commands the same.
         os.environ["WS_SERVICES__RAY__CPU__HEAD_PORT"] = "26379"
         os.environ["WS_SERVICES__RAY__CPU__DASHBOARD_PORT"] = "28265"

@@ -36,15 +36,17 @@ export RAY_AUTH_MODE="${RAY_AUTH_MODE:-}" RAY_AUTH_TOKEN_PATH="${RAY_AUTH_TOKEN_
 PROFILE
 grep -qs ws-profile "$profile" || echo '. "$HOME/.ws-profile"' >> "$profile"
 
-# A signal interrupts `wait`, whose status then tells nothing of the agent; asked again, it tells what it knows.
-agent='' interrupted=''
-trap 'interrupted=1; test -z "$agent" || kill -TERM "$agent" 2>/dev/null' TERM INT
+# Only the first signal is passed on; more of them would only interrupt `wait` once more, whose status then is theirs.
+agent='' asked=''
+trap 'trap "" TERM INT; asked=1; test -z "$agent" || kill -TERM "$agent" 2>/dev/null' TERM INT
 "$PYTHON" -u "$AGENT" agent &
 agent=$!
-test -z "$interrupted" || kill -TERM "$agent" 2>/dev/null
-while :; do
-  interrupted=''
-  wait "$agent"
+test -z "$asked" || kill -TERM "$agent"
+wait "$agent"
+code=$?
+if [ -n "$asked" ]; then
+  while kill -0 "$agent" 2>/dev/null; do wait "$agent"; done
+  wait "$agent"  # bash remembers the status of what it has reaped meanwhile
   code=$?
-  test -n "$interrupted" || exit "$code"
-done
+fi
+exit "$code"

@@ -13,7 +13,6 @@ from typing import Any
 CONFIG = """
 project: {{name: {name}}}
 network: {{name: {name}-net, subnet: {subnet}, port_base: {base}}}
-nodes: {{health_service: {{url: "http://health:{health}"}}}}
 services:
   health: {{port: {health}}}
   ray:

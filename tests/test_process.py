@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ws.errors import CommandFailed, EnvironmentProblem
-from ws.process import Completed, run
+from ws.errors import CommandFailed, EnvironmentProblem, StillRunning
+from ws.process import Completed, attached, run
 
 
 def python(program: str) -> list[str]:
@@ -60,13 +60,34 @@ def test_a_folder_that_is_not_there_is_not_taken_for_the_program(tmp_path: Path)
 def test_what_takes_too_long_is_ended_and_its_output_kept() -> None:
     began = time.monotonic()
     argv = python("import os, time; print(os.getpid(), flush=True); time.sleep(600)")
-    with pytest.raises(CommandFailed, match="exit code -1") as caught:
+    with pytest.raises(StillRunning, match="exit code -1") as caught:
         run(argv, timeout=2)
     assert time.monotonic() - began < 300
     pid, _, told = caught.value.output.partition("\n")
     assert told.strip() == "still running after 2 s"
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+def test_a_program_on_this_terminal_ends_with_its_own_code(capfd: pytest.CaptureFixture[str]) -> None:
+    program = "import os, sys; print(os.environ['MORE']); sys.exit(7)"
+    assert attached(python(program), {"MORE": "told"}) == 7
+    assert capfd.readouterr().out == "told\n"
+    assert attached(python("import os; os.kill(os.getpid(), 15)")) == 143
+
+
+def test_what_can_not_be_run_on_this_terminal_has_the_codes_of_a_shell(tmp_path: Path) -> None:
+    for mode, text in ((0o644, "#!/bin/sh\n"), (0o755, "neither text nor program")):
+        program = tmp_path / f"program-{mode:o}"
+        program.write_text(text, encoding="utf-8")
+        program.chmod(mode)
+        with pytest.raises(EnvironmentProblem, match="can't be run") as caught:
+            attached([str(program)])
+        assert caught.value.exit_code == 126
+    with pytest.raises(EnvironmentProblem, match="there is no program `no-such-program`") as caught:
+        attached(["no-such-program"])
+    assert caught.value.exit_code == 127
+    assert EnvironmentProblem.exit_code == 4
 
 
 def test_variables_come_on_top_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:

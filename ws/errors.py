@@ -5,6 +5,7 @@
     │   └── ConfigError     config.yaml has problems, all of them at once  exit 2
     ├── EnvironmentProblem  the machine lacks something (Docker, a port)   exit 4
     │   └── CommandFailed   a program that we ran failed
+    │       └── StillRunning  … to end within its time
     ├── CheckFailed         a check ran and its answer is no               exit 1
     └── Inconclusive        what should be judged could not be observed    exit 3
 
@@ -92,6 +93,10 @@ class CommandFailed(EnvironmentProblem):
         self.code = code
         self.output = output
         super().__init__(f"`{' '.join(argv)}` ended with exit code {code}", output.strip() or None, mend)
+
+
+class StillRunning(CommandFailed):
+    """A program that we ran did not end within its time, and was ended."""
 
 
 class CheckFailed(WsError):

@@ -19,7 +19,8 @@ def packaged(name: str) -> Path:
         if (root / name).exists():
             return root / name
     raise EnvironmentProblem(
-        f"{name} is missing from this installation", mend="install again: pip install --force-reinstall cslr-exp-platform"
+        f"{name} is missing from this installation",
+        mend="install again: pip install --force-reinstall, with the folder or file that it was installed from",
     )
 
 
@@ -27,6 +28,12 @@ def find(project: Path, name: str) -> Path:
     """The file `name`: the project's own where it has one, else the packaged one."""
     own = project / name
     return own if own.exists() else packaged(name)
+
+
+def checkout_tool(name: str) -> str | None:
+    """The path of a script in `tools/`, or None where there is no checkout: an installed wheel brings none."""
+    path = _PACKAGE.parent / "tools" / name
+    return str(path) if path.exists() else None
 
 
 def node_folder() -> Path:

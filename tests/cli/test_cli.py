@@ -194,7 +194,7 @@ def test_down_of_nothing_is_fine(ws: Ws) -> None:
 
 def test_up_does_not_start_where_a_port_is_taken(ws: Ws, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(
-        "nodes: {health_service: {url: 'http://health:27380'}}\nservices: {health: {port: 27380}}\n", encoding="utf-8"
+        "services: {ray: {cpu: {head_port: 27380}}}\nnodes: {head_whitelist: [ray-cpu]}\n", encoding="utf-8"
     )
     with socket.create_server(("127.0.0.1", 27380)):
         ended = ws("up", "--engine", "local")
@@ -205,6 +205,17 @@ def test_up_does_not_start_where_a_port_is_taken(ws: Ws, tmp_path: Path) -> None
 
 
 # A project folder
+
+
+def test_render_without_docker_makes_the_token_and_the_schema_too(ws: Ws, tmp_path: Path) -> None:
+    assert ws("render").code == 0
+    token = tmp_path / ".ws" / "token"
+    assert len(token.read_text(encoding="utf-8")) == 64
+    schema = json.loads((tmp_path / ".ws" / "config.schema.json").read_text(encoding="utf-8"))
+    assert schema == json.loads(ws("config", "schema").out)
+    before = token.read_text(encoding="utf-8")
+    ws("render")
+    assert token.read_text(encoding="utf-8") == before
 
 
 def test_init_then_render_then_check(ws: Ws, tmp_path: Path) -> None:

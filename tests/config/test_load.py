@@ -81,10 +81,35 @@ def test_a_variable_does_not_bring_a_node_back(folder: Folder) -> None:
     assert problem.mend == "did you mean cpu? the nodes are cpu"
 
 
-def test_flags_may_add_and_take_away_nodes() -> None:
-    ray = {"gpu": None, "worker": {"replicas": 3}}
-    config = load(None, {}, {"services": {"ray": ray}, "nodes": {"head_whitelist": ["ray-cpu"]}}).config
-    assert list(config.services.ray.nodes) == ["cpu", "worker"]
+def test_nodes_of_the_command_line_are_the_only_ones(folder: Folder) -> None:
+    nodes = {"head": {"cpus": 1}, "worker": {"replicas": 3}}
+    whitelist = {"nodes": {"head_whitelist": ["ray-head"]}}
+    for file in (None, folder.file):
+        folder.file.write_text("services: {ray: {image: 'a:1', cpu: {}, big: {}}}\n", encoding="utf-8")
+        ray = load(file, {"WS_SERVICES__RAY__CPU__CPUS": "2"}, whitelist, nodes).config.services.ray
+        assert list(ray.nodes) == ["head", "worker"]
+        assert (ray.nodes["head"].cpus, ray.nodes["worker"].replicas) == (1, 3)
+        assert ray.image == ("a:1" if file else None)
+
+
+def test_what_is_wrong_with_nodes_of_the_command_line_is_said_to_be_there(folder: Folder) -> None:
+    folder.file.write_text(ray("cpus: 2"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"command line services\.ray\.cpu\.head_port"):
+        load(folder.file, {}, {}, {"cpu": {"head_port": 80}})
+
+
+@pytest.mark.parametrize("text", ["services: {health: {port: 8081}}\n", ""])
+def test_the_health_servers_url_follows_its_port(folder: Folder, text: str) -> None:
+    loaded = folder.load(text, {} if text else {"WS_SERVICES__HEALTH__PORT": "8081"})
+    assert loaded.config.health_url == "http://health:8081"
+    assert loaded.warnings == ()
+
+
+def test_who_can_reach_the_ports_is_told_apart_from_other_warnings(folder: Folder) -> None:
+    loaded = folder.load("network: {publish_entries: [0.0.0.0], port_base: 32720}\n")
+    assert len(loaded.warnings) == 2
+    assert [warning.path for warning in loaded.exposure] == ["network.publish_entries[0]"]
+    assert set(loaded.exposure) < set(loaded.warnings)
 
 
 def test_names_of_variables(folder: Folder) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.engine.fake_daemon import daemon
 from tests.projects import make_project
+from ws.config.load import load
 from ws.config.plan import official_image
 from ws.engine import doctor_docker, doctor_images, doctor_machine, doctor_project
 from ws.engine.base import Project
@@ -27,7 +28,7 @@ from ws.engine.doctor_images import Content, by_tag, judge, look_into
 from ws.engine.machine import Machine
 from ws.engine.render import render
 from ws.engine.token import ensure_token
-from ws.errors import CommandFailed
+from ws.errors import CommandFailed, StillRunning
 from ws.process import Completed
 
 GIB = 2**30
@@ -36,7 +37,6 @@ PLAIN = Machine(cores=4, memory=64 * GIB, gateway="172.17.0.1", gpu=False)
 OF_ITS_OWN = """
 project: {name: d-test-doctor}
 network: {name: d-test-doctor, subnet: 172.27.210.0/24, port_base: 27300}
-nodes: {health_service: {url: "http://health:27290"}}
 cluster_test: {enabled: false}
 services:
   health: {port: 27290}
@@ -142,10 +142,10 @@ def test_the_local_engine(tmp_path: Path) -> None:
 
 
 def test_the_local_engine_with_a_port_that_is_taken(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 27290)):
+    with socket.create_server(("127.0.0.1", 27292)):
         finding = only(examine(make_project(tmp_path, OF_ITS_OWN), "local"), "ports")
     assert finding.verdict == "fail"
-    assert "27290" in finding.text
+    assert "27292" in finding.text
     assert f"(pid {os.getpid()})" in finding.text
     assert finding.mend
 
@@ -203,6 +203,37 @@ def test_an_image_that_can_not_tell() -> None:
         assert isinstance(finding, Finding)
         assert text in finding.text
         assert finding.mend
+
+
+def test_an_image_that_takes_too_long_is_no_failure_and_its_container_goes() -> None:
+    calls: list[list[str]] = []
+
+    def hangs(argv: list[str], *, timeout: float, **_: Any) -> Completed:
+        calls.append(argv)
+        if argv[1] == "run":
+            raise StillRunning(argv, -1, f"still running after {timeout:g} s")
+        return Completed(0, "", "")
+
+    finding = look_into("my/image:1", hangs)
+    assert isinstance(finding, Finding)
+    assert (finding.verdict, finding.text) == ("warn", "my/image:1 could not be looked at within 20 s")
+    (named,) = [word.removeprefix("--name=") for word in calls[0] if word.startswith("--name=")]
+    assert calls[1] == ["docker", "rm", "--force", named]
+
+
+@pytest.mark.parametrize(
+    ("version", "told"), [("26.1.5+dfsg1", True), ("27.5.1", True), ("28.0.0", False), ("29.1", False), ("dev", False)]
+)
+def test_published_ports_of_older_engines_can_be_reached_from_the_network_segment(version: str, told: bool) -> None:
+    class Answering:
+        def version(self) -> dict[str, str]:
+            return {"Version": version, "ApiVersion": "1.45"}
+
+    compose = ComposeEngine(runner=lambda *_, **__: Completed(0, "2.26.1", ""))
+    vars(compose)["client"] = Answering()
+    found = of(list(doctor_docker.engine(compose)), "published ports")
+    assert bool(found) is told
+    assert [(finding.verdict, "firewall" in str(finding.mend)) for finding in found] == [("warn", True)] * told
 
 
 @pytest.mark.docker
@@ -361,11 +392,22 @@ def test_rendered_files(tmp_path: Path) -> None:
     assert "compose.yaml" in changed.text
 
 
-def test_exposure(tmp_path: Path) -> None:
-    (private,) = doctor_project.exposed(make_project(tmp_path))
-    (opened,) = doctor_project.exposed(make_project(tmp_path, "network: {publish_entries: [0.0.0.0]}"))
-    assert (private.verdict, opened.verdict) == ("ok", "warn")
-    assert "network.publish_entries" in str(opened.mend)
+def test_what_the_config_warned_of_is_a_finding_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    loaded = load(None, {"WS_NETWORK__PUBLISH_ENTRIES": "[0.0.0.0]", "WS_NETWORK__PORT_BASE": "32720"})
+    (opened,) = doctor_project.exposed(loaded.exposure)
+    assert (opened.verdict, "every machine that reaches any address" in opened.text) == ("warn", True)
+    assert [finding.verdict for finding in doctor_project.exposed(())] == ["ok"]
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+    findings = examine(make_project(tmp_path), "compose", loaded.warnings, loaded.exposure)
+    assert_each_has_its_mend(findings)
+    assert "from 32768 on" in only(findings, "config").text
+
+
+def test_local_nodes_listen_everywhere_and_no_config_changes_that(tmp_path: Path) -> None:
+    loaded = load(None, {"WS_NETWORK__PUBLISH_ENTRIES": "[0.0.0.0]"})
+    findings = examine(make_project(tmp_path, OF_ITS_OWN), "local", loaded.warnings, loaded.exposure)
+    assert "raylets listen on every address" in only(findings, "exposure").text
+    assert only(findings, "config").verdict == "ok"
 
 
 def test_an_engine_behind_a_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,5 +419,5 @@ def test_an_engine_behind_a_network_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     vars(compose)["client"] = Reached()
     monkeypatch.setenv("DOCKER_HOST", "tcp://build-server:2376")
     findings = list(doctor_docker.engine(compose))
-    assert [finding.verdict for finding in findings] == ["ok", "warn", "ok"]
-    assert "does not see this project's files" in findings[1].text
+    assert [finding.verdict for finding in of(findings, "Docker Engine")] == ["ok", "warn"]
+    assert "does not see this project's files" in of(findings, "Docker Engine")[1].text

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ws.config.plan import plan
 from ws.engine.base import NodeState, Project
 from ws.engine.local import LocalEngine, agent_command
 from ws.engine.local_node import Environments, shares
-from ws.engine.local_ports import choose_shift, shifted
+from ws.engine.local_ports import choose_health_port, choose_shift, shifted
 from ws.engine.local_process import CLUSTER_MARK, NODE_MARK, NodeProcesses, find_nodes, is_alive
 from ws.engine.local_state import cluster_id, make_private, temp_folder
 from ws.engine.token import ensure_token
@@ -32,6 +33,7 @@ from ws.process import run
 from ws.wait import NotYet, wait_for
 
 NAMES = ["ray-cpu", "ray-gpu"]
+ENTRIES = [("cpu", "dashboard"), ("gpu", "client")]
 # Says so when SIGTERM ends it; starts "Ray": a session of its own, with the second mark, and a worker without
 # any.
 AGENT = """
@@ -126,7 +128,7 @@ def test_up_starts_the_health_server_and_the_named_nodes(place: Place) -> None:
         ("ray-gpu", "running", None),
     ]
     assert all(state.started_at and abs(time.time() - state.started_at) < 60 for state in states)
-    assert not any(state.failed for state in states)
+    assert not any(state.ended_badly for state in states)
 
 
 def test_up_again_starts_only_what_is_missing(place: Place) -> None:
@@ -209,14 +211,14 @@ def test_an_entry_port_that_is_taken_is_named_with_its_holder_and_mend(place: Pl
 
 
 def test_every_port_that_is_taken_is_told_at_once(place: Place) -> None:
-    health, client = place.project.plan.health_port, place.project.plan.node("ray-gpu").entry.client
+    dashboard, client = (getattr(place.project.plan.node(f"ray-{key}").entry, kind) for key, kind in ENTRIES)
     with (
-        socket.create_server(("127.0.0.1", health)),
+        socket.create_server(("127.0.0.1", dashboard)),
         socket.create_server(("", client)),
         pytest.raises(EnvironmentProblem, match="2 ports are taken") as caught,
     ):
         place.up()
-    assert "services.health.port (WS_SERVICES__HEALTH__PORT)" in str(caught.value.mend)
+    assert "--dashboard-port" in str(caught.value.mend)
     assert "WS_SERVICES__RAY__GPU__CLIENT_PORT" in str(caught.value.mend)
     assert "--client-port" not in str(caught.value.mend)  # that flag is the first candidate's
     assert place.living() == {}
@@ -260,6 +262,52 @@ def test_two_clusters_take_different_blocks(tmp_path: Path) -> None:
         assert places[1].living()["ray-cpu"].running
 
 
+def test_the_health_servers_port_moves_where_it_is_taken_and_is_found_again(place: Place) -> None:
+    wanted = place.project.plan.health_port
+    with socket.create_server(("127.0.0.1", wanted)):
+        place.engine.check(place.project, NAMES)
+        place.up("ray-cpu")
+    url = place.engine.health_url(place.project)
+    port = int(url.rpartition(":")[2])
+    assert port > wanted
+    assert place.living()["health"].environ["HEALTH_PORT"] == str(port)
+    assert place.engine.entries(place.project)["health"] == url
+    place.up("ray-gpu")  # the port of the config is free by now
+    assert [place.living()[name].environ["HEALTH_URL"] for name in NAMES] == [url, url]
+    for process in place.living()["health"].all:
+        process.kill()
+    soon(lambda: place.state("health").state == "exited")
+    place.up("ray-cpu")
+    assert place.living()["health"].environ["HEALTH_PORT"] == str(port)
+
+
+def test_two_clusters_of_one_config_have_a_health_server_each(tmp_path: Path) -> None:
+    with ExitStack() as ends:
+        one = Place(tmp_path / "one")
+        ends.callback(one.down)
+        one.up("ray-cpu")
+        two = Place(tmp_path / "two")
+        services = two.project.config.services.model_copy(update={"health": one.project.config.services.health})
+        config = two.project.config.model_copy(update={"services": services})
+        two.project = Project(two.project.folder, config, plan(config))
+        ends.callback(two.down)
+        two.up("ray-cpu")  # the stand-ins listen nowhere: the port is known from the other cluster's environment
+        assert one.project.plan.health_port == two.project.plan.health_port
+        assert one.engine.health_url(one.project) != two.engine.health_url(two.project)
+
+
+def test_a_moved_health_server_takes_no_port_of_a_node(place: Place) -> None:
+    cluster = place.project.plan
+    entry = cluster.node("ray-cpu").entry
+    close = replace(cluster, health_port=entry.head)
+    assert choose_health_port(close, {entry.head + 1, entry.head + 2}) > entry.head + 2
+    assert choose_health_port(replace(cluster, health_port=cluster.ports.start), ()) >= cluster.ports.stop
+
+
+def test_local_nodes_are_said_to_listen_everywhere(place: Place) -> None:
+    assert any("listen on every address of this machine" in warning for warning in place.engine.warnings(place.project))
+
+
 def environ_ports(node: NodeProcesses) -> set[int]:
     return {int(part.partition("=")[2]) for part in node.environ["WS_NODE_PORTS"].split(",")}
 
@@ -274,7 +322,7 @@ def test_a_node_that_ends_at_start_is_known_to_have_failed(tmp_path: Path) -> No
         place.engine.up(place.project, ["ray-cpu"])
         soon(lambda: place.state("ray-cpu").state == "exited")
         assert place.state("ray-cpu").exit_code == 3
-        assert place.state("ray-cpu").failed
+        assert place.state("ray-cpu").ended_badly
         assert place.lines("ray-cpu") == ["no"]
 
 
@@ -282,7 +330,7 @@ def test_a_node_whose_agent_was_killed_has_failed_and_starts_anew(place: Place) 
     place.up()
     place.kill_agent("ray-cpu")
     state = place.state("ray-cpu")
-    assert (state.exit_code, state.failed, state.detail) == (137, True, "3 processes of it still run")
+    assert (state.exit_code, state.ended_badly, state.detail) == (137, True, "3 processes of it still run")
     remains = place.living()["ray-cpu"].others
     place.up("ray-cpu")
     assert not any(is_alive(process) for process in remains)

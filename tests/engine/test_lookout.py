@@ -53,16 +53,20 @@ def test_the_holder_of_the_lease_leads(project: Project, health: str, book: Leas
     assert engine.asked == []
 
 
-def test_without_a_lease_the_candidates_are_asked(project: Project, health: str) -> None:
-    engine = FakeEngine(RUNNING, health, printed={"ray-cpu": "", "ray-gpu": json.dumps(LEADS)})
-    assert Lookout(engine, project).leader() == Leader("ray-cpu", "ray-cpu:6379", 3)
+def test_without_a_lease_nobody_leads_and_no_candidate_is_bothered(project: Project, health: str) -> None:
+    engine = FakeEngine(RUNNING, health, printed={"ray-gpu": json.dumps(LEADS)})
+    assert Lookout(engine, project).leader() is None
+    assert engine.asked == []
+
+
+def test_without_a_health_server_the_candidates_are_asked_and_not_too_often(project: Project) -> None:
+    engine = FakeEngine(RUNNING, printed={"ray-cpu": "", "ray-gpu": json.dumps(LEADS)})
+    lookout = Lookout(engine, project)
+    assert lookout.leader() == Leader("ray-cpu", "ray-cpu:6379", 3)
     assert [name for name, _ in engine.asked] == ["ray-cpu", "ray-gpu"]
     assert engine.asked[0][1][:2] == ("python3", "/the/agent")
-
-
-def test_without_a_health_server_the_candidates_are_asked(project: Project) -> None:
-    engine = FakeEngine(RUNNING, printed={"ray-cpu": json.dumps({**LEADS, "mode": "head"})})
-    assert Lookout(engine, project).leader() == Leader("ray-cpu", "ray-cpu:6379", 3)
+    assert lookout.leader() is None
+    assert len(engine.asked) == 2
 
 
 @pytest.mark.parametrize("printed", ["", "no JSON", "[]", "null", '{"mode": null, "address": null}'])
@@ -87,7 +91,7 @@ def test_a_health_server_that_speaks_nonsense_is_as_good_as_none(project: Projec
         assert Lookout(engine, project).leader() == Leader("ray-cpu", "ray-cpu:6379", 3)
 
 
-@pytest.mark.parametrize(("names", "place"), [(["ray-cpu", "ray-gpu"], "ray-gpu"), (["ray-cpu"], "ray-cpu")])
+@pytest.mark.parametrize(("names", "place"), [(["ray-cpu", "ray-gpu"], "ray-gpu"), (["ray-cpu"], "ray-gpu")])
 def test_a_driver_runs_at_the_head_where_it_is_ours(
     project: Project, health: str, book: LeaseBook, names: list[str], place: str
 ) -> None:
@@ -124,9 +128,23 @@ def test_a_node_that_ended_is_told_with_the_tail_of_its_log(project: Project) ->
     ],
 )
 def test_the_health_server_counts_and_restarts_are_told(project: Project, state: NodeState, text: str) -> None:
+    engine = FakeEngine([], lines={"health": ["why"]})
+    lookout = Lookout(engine, project)
+    engine.states = [state]
     with pytest.raises(CheckFailed) as caught:
-        Lookout(FakeEngine([state], lines={"health": ["why"]}), project).require_alive(["ray-cpu"])
+        lookout.require_alive(["ray-cpu"])
     assert caught.value.what == text
+
+
+def test_a_restart_of_long_ago_is_no_failure_of_now(project: Project) -> None:
+    engine = FakeEngine([NodeState("ray-cpu", "running", 137, restarts=2)])
+    lookout = Lookout(engine, project)
+    lookout.require_alive(["ray-cpu"])
+    engine.states = [NodeState("ray-cpu", "running", restarts=0)]
+    lookout.require_alive(["ray-cpu"])
+    engine.states = [NodeState("ray-cpu", "running", restarts=1)]
+    with pytest.raises(CheckFailed, match="started again 1 time"):
+        lookout.require_alive(["ray-cpu"])
 
 
 @pytest.mark.parametrize(
@@ -144,9 +162,9 @@ def test_a_log_that_can_not_be_read_hides_no_error(project: Project) -> None:
 
 def test_the_token_is_that_of_the_project_or_empty(project: Project, tmp_path: Path) -> None:
     lookout = Lookout(FakeEngine(), project)
-    assert len(lookout.token()) == 64
+    assert len(lookout.token().reveal()) == 64
     project.token_path.unlink()
-    assert lookout.token() == ""
+    assert not lookout.token()
     project.token_path.mkdir()
     with pytest.raises(EnvironmentProblem, match="is in the way"):
         lookout.token()

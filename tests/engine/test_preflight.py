@@ -33,7 +33,6 @@ def project_at(folder: Path, base: int = 27000, subnet: str = "172.27.0.0/16") -
         f"""
         project: {{name: {NAME}}}
         network: {{name: {NAME}, subnet: {subnet}, port_base: {base}}}
-        nodes: {{health_service: {{url: "http://health:{base + 100}"}}}}
         cluster_test: {{enabled: false}}
         services:
           health: {{port: {base + 100}, image: "{IMAGE}"}}

@@ -27,7 +27,9 @@ LEASE_TIMES_TO_RECOVER = 2.0
 def chaos(seed: int, candidates: int, lease_times: float = 6.0) -> Report:
     """Faults for `lease_times`, then a network that works; watched for three lease times more."""
     rng = random.Random(f"faults {seed}")
-    world = World(seed, candidates, ttl=rng.choice([2.0, 5.0, 10.0]))
+    world = World(seed, candidates, ttl=rng.choice([2.0, 5.0, 10.0]), max_retries=rng.choice([1, 2, 3]))
+    if rng.random() < 0.15:
+        _forget_addresses(world, rng)
     healed = world.ttl * lease_times * rng.uniform(0.7, 1.3)
     _start_everything(world, rng, healed)
     for _ in range(rng.randint(2, 8 + candidates // 4)):
@@ -50,6 +52,13 @@ def _start_everything(world: World, rng: random.Random, healed: float) -> None:
     world.server.dies_when_saving = rng.choice([0.0, 0.0, 0.2])
     world.server.disk_fails = rng.choice([0.0, 0.0, 0.1])
     _worsen(world, rng)
+
+
+def _forget_addresses(world: World, rng: random.Random) -> None:
+    """Candidates on two machines that have the same whitelist, and do not know each other's addresses."""
+    here = {name for name in world.names if rng.random() < 0.5}
+    there = set(world.names) - here
+    world.unknown = {name: there if name in here else here for name in world.names}
 
 
 def _worsen(world: World, rng: random.Random) -> None:
@@ -163,6 +172,17 @@ def _betray_word(world: World, rng: random.Random, begin: float, end: float) -> 
     world.strike(end, world.network.cut_from_health.clear)
 
 
+def _refuse(world: World, rng: random.Random, begin: float, end: float) -> None:
+    """The server does not take the token of some of them."""
+
+    def happen() -> None:
+        refused = {name for name in world.names if rng.random() < 0.4} | {rng.choice(world.names)}
+        world.server.refuses |= refused
+        world.strike(end, lambda: world.server.refuses.difference_update(refused))
+
+    world.strike(begin, happen)
+
+
 def _stop_server(world: World, rng: random.Random, begin: float, end: float) -> None:
     unreadable = rng.random() < 0.1
     world.strike(begin, world.server.stop)
@@ -182,7 +202,7 @@ def _pause_server(world: World, rng: random.Random, begin: float, end: float) ->
 
 FAULTS = (
     *(_crash, _crash, _pause, _pause_server, _lose, _split, _cut, _cut, _stop_server, _stop_server),
-    *(_isolate_head, _isolate_head, _betray_word, _betray_word, _isolate_and_restart_server),
+    *(_isolate_head, _isolate_head, _betray_word, _betray_word, _isolate_and_restart_server, _refuse),
 )
 
 
@@ -190,6 +210,7 @@ def _heal(world: World, rng: random.Random) -> None:
     """The network and the server work from now on; some of the crashed stay away, never all."""
     world.network = Network(delay=world.ttl * 0.001, longest=world.ttl * 0.01)  # no cuts, no sides
     world.healed = True
+    world.server.refuses.clear()
     world.server.disk_fails = world.server.dies_when_saving = 0.0
     world.server.resume()
     world.server.start()

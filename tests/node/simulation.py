@@ -19,7 +19,10 @@ from ws.node.health import lease_routes
 from ws.node.lease import BookState, LeaseBook
 from ws.node.messages import HEAD, HEALTH, Claim, Send
 
-Reply = dict[str, Any] | None
+Reply = dict[str, Any] | str | None
+"""An answer; REFUSED: something is up there and does not take the request; None: nothing there."""
+
+REFUSED = "refused"
 
 
 class ServerDiedError(Exception):
@@ -65,6 +68,7 @@ class SimulatedServer:
         self.kept: BookState | None = None
         self.disk_fails = self.dies_when_saving = 0.0
         self.up = self.paused = self.unreadable = False
+        self.refuses: set[str] = set()
         self.inbox: list[Callable[[], None]] = []
 
     def start(self, unreadable: bool = False) -> None:
@@ -90,7 +94,7 @@ class SimulatedServer:
             deliver()
 
     def handle(self, send: Send) -> Reply:
-        """The answer; None for a refusal. Raises ServerDiedError."""
+        """The answer; None where the disk fails. Raises ServerDiedError."""
         status, answer = self.routes["POST" if send.message else "GET", send.path](send.message)
         return answer if status == 200 else None
 
@@ -130,6 +134,9 @@ class SimulatedCandidate:
             rng=rng,
             patience=world.patience,
             timeout=world.ttl / 10,
+            max_retries=world.max_retries,
+            retry_interval=world.ttl / 10,
+            unreachable=world.unknown.get(self.name, set()),
         )
         self.paused = False
         self.run()
@@ -188,12 +195,23 @@ class World:
     Attributes:
         heads: the acting ones: not crashed, not paused, head in their own view.
         violations: broken invariants, in words.
-        lone_overlaps: how often a head that started without a health server acted beside another one.
+        lone_overlaps: how often a head that started without a health server acted beside one with a lease.
+        unknown: for a candidate, the others that it does not know how to ask.
         unsteady: the last moment at which the number of heads was, or became, another than one.
     """
 
-    def __init__(self, seed: int, candidates: int, ttl: float = 10.0, patience: float = 0.0, drift: float = 0.01) -> None:
+    def __init__(
+        self,
+        seed: int,
+        candidates: int,
+        ttl: float = 10.0,
+        patience: float = 0.0,
+        drift: float = 0.01,
+        max_retries: int = 1,
+    ) -> None:
         self.rng = random.Random(seed)
+        self.max_retries = max_retries
+        self.unknown: dict[str, set[str]] = {}
         self.ttl, self.patience, self.drift = ttl, patience, drift
         self.lateness = ttl * 0.01
         self.now = 0.0
@@ -255,21 +273,23 @@ class World:
         if not self.network.connects(sender, send.target):
             return
         if send.target == HEALTH:
-            self._deliver_to_server(send, answer)
+            self._deliver_to_server(sender, send, answer)
         else:
             self._deliver_to_candidate(self.candidates[send.target], send, answer)
 
-    def _deliver_to_server(self, send: Send, answer: Callable[[Reply], None]) -> None:
+    def _deliver_to_server(self, sender: str, send: Send, answer: Callable[[Reply], None]) -> None:
         server = self.server
         if server.paused:
-            server.inbox.append(lambda: self._deliver_to_server(send, answer))
+            server.inbox.append(lambda: self._deliver_to_server(sender, send, answer))
+        elif server.up and sender in server.refuses:
+            answer(REFUSED)
         elif server.up:
             try:
                 answer(server.handle(send))
             except ServerDiedError:
                 self.at(self.now + self.rng.uniform(0, self.ttl), server.start)
         elif self.rng.random() < 0.5:
-            answer(None)  # refused; otherwise the packet vanishes
+            answer(None)  # nothing listens; otherwise the packet vanishes
 
     def _deliver_to_candidate(self, target: SimulatedCandidate, send: Send, answer: Callable[[Reply], None]) -> None:
         if target.paused:
@@ -291,7 +311,8 @@ class World:
         if candidate.paused:
             candidate.inbox.append(lambda: self._receive(candidate, instance, send, reply))
             return
-        election.receive(candidate.clock(), send.id, reply, "" if reply else "refused")
+        answered = reply if isinstance(reply, dict) else None
+        election.receive(candidate.clock(), send.id, answered, "" if answered else "no answer", reply == REFUSED)
         self.observe(candidate)
         candidate.run()
 
@@ -318,13 +339,16 @@ class World:
         instance = candidate.election.instance
         if epoch and self._holder_of_epoch.setdefault(epoch, instance) != instance:
             self.violations.append(f"{self.now:.3f}: epoch {epoch} of {self._holder_of_epoch[epoch]} led by {instance}")
+        if not epoch and candidate.name != self.names[0]:
+            self.violations.append(f"{self.now:.3f}: {candidate.name} leads without a lease, and is not the first")
 
     def _check_alone(self) -> None:
         if len(self.heads) < 2:
             return
-        bound = [name for name in self.heads if not self._leads_alone(self.candidates[name])]
-        if len(bound) > 1:
-            self.violations.append(f"{self.now:.3f}: {len(bound)} heads at once: {self.heads}")
+        alone = [name for name in self.heads if self._leads_alone(self.candidates[name])]
+        without_lease = [name for name, epoch in self.heads.items() if not epoch]
+        if len(self.heads) - len(alone) > 1 or len(without_lease) > 1:
+            self.violations.append(f"{self.now:.3f}: {len(self.heads)} heads at once: {self.heads}")
         else:
             self.lone_overlaps += 1
 

@@ -5,7 +5,7 @@ STUB_RAY holds words: `fail=N` (the first N starts of this node end with exit co
 (ignores SIGTERM), `family` (leaves children behind: one in its session, one in a session of its own), `vital` (a child
 named `raylet`), `token` (its last line is that of a refused token), `brief` (ends by itself once it is up).
 
-A head listens on its three ports and greets with the node's name and the port's number.
+A head listens on its three ports, at the addresses that Ray takes, and greets with the node's name and the port's number.
 """
 
 import json
@@ -51,8 +51,8 @@ def leave_behind(name, new_session=False):
     os.read(reading, 1)
 
 
-def greet(port):
-    server = socket.create_server((FLAGS["--node-ip-address"], port))
+def greet(host, port):
+    server = socket.create_server((host, port))
 
     def serve():
         while True:
@@ -79,8 +79,9 @@ def main():
     if "hang" in WORDS:
         signal.pause()
     if "--head" in FLAGS:
-        for flag in ("--port", "--dashboard-port", "--ray-client-server-port"):
-            greet(int(FLAGS[flag]))
+        greet("0.0.0.0", int(FLAGS["--port"]))
+        greet("0.0.0.0", int(FLAGS["--ray-client-server-port"]))
+        greet(FLAGS["--dashboard-host"], int(FLAGS["--dashboard-port"]))
     print("Ray runtime started.", flush=True)
     if "brief" not in WORDS:
         signal.pause()

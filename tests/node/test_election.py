@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -19,10 +21,11 @@ SPAN = 9.0
 class Hand:
     """Holds one election: collects what it sends, and answers in place of the others."""
 
-    def __init__(self, me: str = "a", candidates: str = "abc", patience: float = 0.0) -> None:
+    def __init__(self, me: str = "a", candidates: str = "abc", patience: float = 0.0, **more: Any) -> None:
         self.now = 1000.0
+        rng = random.Random(1)
         self.election = Election(
-            me, f"{me}/1", list(candidates), address=f"{me}:6379", ttl=TTL, rng=random.Random(1), patience=patience
+            me, f"{me}/1", list(candidates), address=f"{me}:6379", ttl=TTL, rng=rng, patience=patience, **more
         )
         self.sent: list[Send] = []
         self.step()
@@ -180,13 +183,17 @@ def test_late_double_and_senseless_answers_change_nothing() -> None:
 # Without one
 
 
-def sent_while_down(hand: Hand, seconds: float, answers: dict[str, dict[str, Any] | None]) -> None:
-    """Let time pass with the health server down and the peers answering as given."""
+def sent_while_down(hand: Hand, seconds: float, answers: Mapping[str, dict[str, Any] | str | None]) -> None:
+    """Let time pass with the health server down and the peers answering as given; a text is a refusal."""
     end = hand.now + seconds
     while hand.now < end:
         for send in list(hand.sent):
             hand.sent.remove(send)
-            hand.election.receive(hand.now, send.id, answers.get(send.target))
+            answer = answers.get(send.target)
+            if isinstance(answer, str):
+                hand.election.receive(hand.now, send.id, None, answer, refused=True)
+            else:
+                hand.election.receive(hand.now, send.id, answer)
         hand.now = min(end, max(hand.now + 0.001, hand.election.next_wake(hand.now)))
         hand.step()
 
@@ -360,6 +367,149 @@ def test_a_head_yields_to_a_higher_epoch_and_not_to_a_lower_one() -> None:
     assert hand.election.asked(hand.now, claim("b", epoch=4)).role == HEAD
     answer = hand.election.asked(hand.now, claim("b", epoch=6))
     assert (answer.role, answer.leader) == (WORKER, "b")
+
+
+# With a health server, or others, that refuse
+
+REFUSAL = "health:8080 answers 401: the token is not the one that this cluster uses"
+WILLING = {name: says(name, consent=True) for name in "bc"}
+
+
+def test_who_is_refused_by_the_health_server_never_leads_and_says_why() -> None:
+    hand = Hand()
+    sent_while_down(hand, 5 * TTL, {HEALTH: REFUSAL, **WILLING})
+    assert hand.role == UNDECIDED and "is up, and refuses us" in hand.election.view.reason
+    assert REFUSAL in hand.election.view.reason and hand.election.view.health_up
+
+
+def test_who_was_refused_once_does_not_lead_alone_after_an_outage_either() -> None:
+    hand = Hand()
+    sent_while_down(hand, 1.0, {HEALTH: REFUSAL})
+    sent_while_down(hand, 5 * TTL, {})
+    assert hand.role == UNDECIDED
+
+
+def test_a_head_whose_renewals_are_refused_steps_down_in_time_whatever_the_others_say() -> None:
+    hand = Hand().become_head()
+    sent_while_down(hand, SPAN + 0.1, {HEALTH: REFUSAL, **WILLING})
+    assert hand.role == UNDECIDED and REFUSAL in hand.election.why_stepped_down
+
+
+def test_a_single_candidate_that_is_refused_does_not_stay_for_ever() -> None:
+    hand = Hand(candidates="a")
+    hand.health(FREE, "/lease")
+    hand.health({"ok": True, **lease("a", 1)}, "/lease/acquire")
+    sent_while_down(hand, SPAN - 0.1, {HEALTH: REFUSAL})
+    assert hand.role == HEAD
+    sent_while_down(hand, 0.2, {HEALTH: REFUSAL})
+    assert hand.role == UNDECIDED
+
+
+def test_a_lone_head_that_is_refused_is_head_no_more() -> None:
+    hand = lone_head()
+    sent_while_down(hand, 1.5, {HEALTH: REFUSAL, **WILLING})
+    assert hand.role == UNDECIDED and REFUSAL in hand.election.why_stepped_down
+
+
+def test_who_is_refused_gives_no_word() -> None:
+    hand = Hand(me="b")
+    sent_while_down(hand, 0.1, {HEALTH: REFUSAL})
+    answer = hand.election.asked(hand.now, claim("a"))
+    assert not answer.consent and answer.health_up and "refuses b" in answer.reason
+
+
+def test_a_refusal_by_another_candidate_is_no_consent_and_is_told() -> None:
+    hand = Hand().become_head()
+    sent_while_down(hand, SPAN + 0.1, {"b": WILLING["b"], "c": "c:31007 answers 401: a token is needed"})
+    assert hand.role == UNDECIDED
+    assert "c refuses us: c:31007 answers 401" in hand.election.view.reason
+
+
+# With candidates elsewhere, which nobody here knows how to ask
+
+
+def test_the_second_does_not_lead_alone_because_it_cannot_ask_the_first() -> None:
+    hand = Hand(me="b", candidates="ab", unreachable={"a"})
+    sent_while_down(hand, 10 * TTL, {})
+    assert hand.role == UNDECIDED
+
+
+def test_one_elsewhere_never_gives_its_word() -> None:
+    hand = Hand(candidates="ab", unreachable={"b"})
+    hand.health(FREE, "/lease")
+    hand.health({"ok": True, **lease("a", 1)}, "/lease/acquire")
+    sent_while_down(hand, SPAN + 0.1, {})
+    assert hand.role == UNDECIDED
+
+
+def test_with_a_health_server_nobody_waits_for_one_elsewhere() -> None:
+    hand = Hand(me="b", unreachable={"a"})
+    began = hand.now
+    hand.health(FREE)
+    hand.peer("c", says("c"))
+    assert hand.take(HEALTH).path == "/lease/acquire" and hand.now == began
+    assert not any(send.target == "a" for send in hand.sent)
+
+
+# How soon the health server counts as down
+
+
+def test_the_health_server_is_down_after_so_many_requests_in_a_row() -> None:
+    hand = Hand(max_retries=3, retry_interval=1.5)
+    hand.health(lease("b", 1))
+    moments = []
+    while hand.election.view.health_up:
+        hand.health(None)
+        moments.append(hand.now)
+    assert [later - sooner for sooner, later in itertools.pairwise(moments)] == [1.5, 1.5]
+
+
+def test_one_answer_between_failures_starts_the_count_anew() -> None:
+    hand = Hand(max_retries=2, retry_interval=1)
+    hand.health(lease("b", 1))
+    for _ in range(3):
+        hand.health(None)
+        assert hand.election.view.health_up
+        hand.health(lease("b", 1))
+
+
+def test_the_first_does_not_lead_before_the_server_counts_as_down() -> None:
+    hand = Hand(max_retries=3, retry_interval=2)
+    sent_while_down(hand, 3.9, WILLING)
+    assert hand.role == UNDECIDED and not [send for send in hand.sent if send.target != HEALTH]
+    sent_while_down(hand, 2.5, WILLING)
+    assert hand.role == HEAD
+
+
+def test_a_head_asks_for_the_others_word_at_the_first_failure_and_they_give_it() -> None:
+    hand = Hand(max_retries=3, retry_interval=1).become_head()
+    hand.health(None, "/lease/renew")
+    assert hand.election.view.health_up and {"b", "c"} <= {send.target for send in hand.sent}
+    other = Hand(me="b", max_retries=3, retry_interval=1)
+    other.health(None)
+    assert other.election.asked(other.now, claim("a")).consent
+
+
+def test_a_long_interval_does_not_cost_a_head_its_lease() -> None:
+    hand = Hand(max_retries=3, retry_interval=8).become_head()
+    hand.health(None, "/lease/renew")
+    failed = hand.now
+    hand.take(HEALTH)
+    assert hand.now - failed <= TTL / 5
+
+
+def test_a_head_goes_by_the_shorter_time_that_the_server_grants() -> None:
+    hand = Hand()
+    hand.health(FREE, "/lease")
+    for name in ("b", "c"):
+        hand.peer(name, says(name))
+    granted = lease("a", 1)
+    granted["lease"]["ttl"] = 4.0
+    hand.health({"ok": True, **granted}, "/lease/acquire")
+    began = hand.now
+    assert hand.take(HEALTH).path == "/lease/renew" and hand.now - began <= 0.8
+    sent_while_down(hand, began + 3.1 - hand.now, {})
+    assert hand.role == UNDECIDED
 
 
 # The head's process, and the end

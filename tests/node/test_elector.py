@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from ws.node.elector import Elector, ElectorSettings, leader_of
+from ws.node.elector import Elector, ElectorSettings, Elsewhere, Reachable, leader_of
 from ws.node.gate import Gate, gate_routes
 from ws.node.health import lease_routes
 from ws.node.http_client import call
 from ws.node.http_service import HttpService
 from ws.node.lease_store import JournalledBook
 from ws.node.messages import HEAD, UNDECIDED, WORKER, View
+from ws.node.secret import Secret
 
 TTL = 2.0
 TOKEN = "cluster-token"
@@ -59,7 +60,9 @@ class Health:
 class Node:
     """A candidate: its elector, and the port on which the others ask it."""
 
-    def __init__(self, name: str, service: HttpService, routes: dict, places: list[Place], health_url: str) -> None:
+    def __init__(
+        self, name: str, service: HttpService, routes: dict, places: list[Reachable], health_url: str, token: str
+    ) -> None:
         self.name, self.service = name, service
         self.lines: list[str] = []
         settings = ElectorSettings(
@@ -69,8 +72,10 @@ class Node:
             address=f"{name}:6379",
             ttl=TTL,
             health_url=health_url,
-            token=TOKEN,
+            token=Secret(token),
             patience=0.5,
+            max_retries=2,
+            retry_interval=0.2,
         )
         self.elector = Elector(settings, self.lines.append)
         routes.update(self.elector.app_routes())
@@ -105,11 +110,12 @@ def health(tmp_path: Path) -> Iterator[Health]:
 def cluster() -> Iterator[Cluster]:
     with ExitStack() as stack:
 
-        def build(health_url: str, names: str = "abc") -> list[Node]:
+        def build(health_url: str, names: str = "abc", token: str = TOKEN, elsewhere: str = "") -> list[Node]:
             apps: dict[str, dict] = {name: {} for name in names}
             services = {name: HttpService(apps[name], "127.0.0.1", 0, TOKEN) for name in names}
-            places = [Place(name, f"http://127.0.0.1:{services[name].port}") for name in names]
-            nodes = [Node(name, services[name], apps[name], places, health_url) for name in names]
+            known = [Place(name, f"http://127.0.0.1:{services[name].port}") for name in names]
+            places = [*(Elsewhere(name) for name in elsewhere), *known]
+            nodes = [Node(name, services[name], apps[name], places, health_url, token) for name in names]
             for node in nodes:
                 node.service.start()
                 stack.callback(node.close)
@@ -220,6 +226,44 @@ def test_without_a_health_server_the_first_leads(cluster: Cluster) -> None:
     start_together(nodes)
     head = the_head(nodes)
     assert (head.name, head.elector.view.epoch) == ("a", 0)
+
+
+def test_who_has_a_wrong_token_does_not_lead_and_says_why(health: Health, cluster: Cluster) -> None:
+    node = cluster(health.url, "a", token="wrong")[0]
+    node.start()
+    node.wait(lambda view: view.health_up)
+    view = node.elector.wait_change(node.elector.view, TTL)
+    assert view.role == UNDECIDED, node.lines
+    assert "the health server is up, and refuses us" in view.reason and "answers 401" in view.reason
+
+
+def test_a_candidate_that_answers_401_has_not_given_its_word(health: Health, cluster: Cluster) -> None:
+    node, other = cluster(health.url, "ab")
+    other.service.stop()
+    refusing = HttpService({}, "127.0.0.1", other.service.port, "another token")
+    refusing.start()
+    try:
+        node.start()
+        node.wait(lambda view: view.role == HEAD)
+        health.stop()
+        node.wait(lambda view: view.role != HEAD)
+        assert "b refuses us" in node.elector.view.reason and "answers 401" in node.elector.view.reason
+    finally:
+        refusing.stop()
+
+
+def test_the_second_does_not_lead_without_the_server_when_the_first_is_on_another_machine(cluster: Cluster) -> None:
+    node = cluster("", "b", elsewhere="a")[0]
+    node.start()
+    assert node.elector.wait_change(node.elector.view, 1.5 * TTL).role == UNDECIDED, node.lines
+
+
+def test_a_candidate_on_another_machine_delays_nobody_who_has_the_server(health: Health, cluster: Cluster) -> None:
+    node = cluster(health.url, "b", elsewhere="a")[0]
+    began = time.monotonic()
+    node.start()
+    node.wait(lambda view: view.role == HEAD)
+    assert time.monotonic() - began < TTL, "not after a lease time of listening"
 
 
 def test_nobody_leads_yet_and_why(cluster: Cluster, health: Health) -> None:

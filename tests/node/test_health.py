@@ -20,6 +20,7 @@ from ws.node.health import lease_routes
 from ws.node.http_client import HttpFailure, call
 from ws.node.http_service import HttpService
 from ws.node.lease import LeaseBook
+from ws.node.secret import Secret
 
 PROGRAM = Path(__file__).parents[2] / "ws" / "node" / "__main__.py"
 TOKEN = "right-token"
@@ -82,7 +83,7 @@ def test_the_life_of_a_lease(service: HttpService) -> None:
     assert ask(service, "/lease/renew", {**A, "epoch": 1})["ok"]
     look = ask(service, "/lease")
     assert set(look["lease"]) == {
-        *("holder", "instance", "address", "epoch", "granted_at", "held_for", "expires_in"),
+        *("holder", "instance", "address", "epoch", "granted_at", "held_for", "expires_in", "ttl"),
     }
     assert 0 < look["lease"]["expires_in"] <= 30 and look["now"] >= look["lease"]["granted_at"]
     assert ask(service, "/lease/release", {**A, "epoch": 1, "why": "its node stops"})["ok"]
@@ -199,6 +200,41 @@ def test_a_port_that_is_taken_is_said_at_once(service: HttpService) -> None:
         HttpService({}, "127.0.0.1", service.port)
 
 
+# Who may ask, and for how long
+
+
+@pytest.fixture
+def strict() -> Iterator[HttpService]:
+    """A server that knows its whitelist and its lease time."""
+    service = HttpService(lease_routes(LeaseBook(), whitelist=["a", "c"], ttl=12), "127.0.0.1", 0, Secret(TOKEN))
+    service.start()
+    yield service
+    service.stop()
+
+
+def test_only_candidates_of_the_whitelist_are_served(strict: HttpService) -> None:
+    for path in ("acquire", "renew", "release"):
+        with pytest.raises(HttpFailure, match=r"403: b is not in the health server's whitelist \(a, c\)") as failure:
+            ask(strict, f"/lease/{path}", {**B, "epoch": 1})
+        assert failure.value.is_refusal
+    assert ask(strict, "/lease/acquire", A)["ok"]
+    assert ask(strict, "/lease")["lease"]["holder"] == "a"
+
+
+def test_the_servers_lease_time_wins(strict: HttpService) -> None:
+    lease = ask(strict, "/lease/acquire", {**A, "ttl": 3600})["lease"]
+    assert lease["ttl"] == 12 and lease["expires_in"] <= 12
+
+
+def test_a_server_without_a_lease_time_gives_a_minute_at_most(service: HttpService) -> None:
+    assert ask(service, "/lease/acquire", {**A, "ttl": 3600})["lease"]["ttl"] == 60
+    assert ask(service, "/lease/renew", {**A, "ttl": 3600, "epoch": 1})["lease"]["expires_in"] <= 60
+
+
+def test_a_lease_that_is_taken_over_lasts_as_long_as_the_server_says(strict: HttpService) -> None:
+    assert ask(strict, "/lease/renew", {**A, "ttl": 3600, "epoch": 7})["lease"]["ttl"] == 12
+
+
 # The client
 
 
@@ -250,9 +286,11 @@ def test_a_server_that_drips_gains_no_time() -> None:
 class Server:
     """A health server as a process of its own, on a free port."""
 
-    def __init__(self, state: Path, token: Path | None = None, port: int = 0) -> None:
+    def __init__(self, state: Path, token: Path | None = None, port: int = 0, **more: str) -> None:
         environ = {**os.environ, "HEALTH_HOST": "127.0.0.1", "HEALTH_PORT": str(port), "WS_STATE_DIR": str(state)}
-        environ.pop("RAY_AUTH_TOKEN_PATH", None)
+        for name in ("RAY_AUTH_TOKEN_PATH", "HEAD_WHITELIST", "LEASE_TTL"):
+            environ.pop(name, None)
+        environ.update(more)
         if token:
             environ["RAY_AUTH_TOKEN_PATH"] = str(token)
         command = [sys.executable, str(PROGRAM), "health"]
@@ -311,6 +349,22 @@ def test_sigterm_ends_it_within_a_second_and_probes_leave_no_line(tmp_path: Path
     assert code == 0 and time.monotonic() - began < 1.5
     assert len(output.splitlines()) == 2 and "secret" not in output
     idle.close()
+
+
+def test_the_process_is_told_its_whitelist_and_its_lease_time(tmp_path: Path) -> None:
+    server = Server(tmp_path, HEAD_WHITELIST=" a, c,", LEASE_TTL="7.5")
+    assert call(f"{server.url}/lease/acquire", "POST", A)["lease"]["ttl"] == 7.5
+    with pytest.raises(HttpFailure, match="403: b is not in"):
+        call(f"{server.url}/lease/acquire", "POST", B)
+    assert server.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.parametrize("ttl", ["soon", "nan", "-1"])
+def test_a_lease_time_that_is_none_is_said_at_once(tmp_path: Path, ttl: str) -> None:
+    server = Server(tmp_path, LEASE_TTL=ttl)
+    assert server.process.wait(10) == 2
+    assert "✗" in server.output and "LEASE_TTL" in server.output
+    server.end(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("content", [None, "", "  \n"])

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ws.node.lease import BookState, LeaseBook, Outcome
+from ws.node.lease import LARGEST_EPOCH, BookState, LeaseBook, Outcome
 from ws.node.lease_store import JournalledBook, LeaseStore
 
 TTL = 10.0
@@ -116,6 +116,32 @@ def test_epochs_go_on_above_what_a_candidate_has_seen(book: LeaseBook) -> None:
     assert outcome.lease and outcome.lease.epoch == 42
 
 
+def test_one_request_does_not_use_up_the_epochs(clock: FakeClock) -> None:
+    book = LeaseBook(clock, wall=lambda: 1.7e9)
+    fresh = take(book, "a", seen_epoch=LARGEST_EPOCH)
+    assert fresh.lease and fresh.lease.epoch == 1_700_001_001, "a state that was lost may have gone on from the wall clock"
+    assert book.release("a", "a/1", fresh.lease.epoch).ok
+    second = take(book, "b", seen_epoch=LARGEST_EPOCH)
+    assert second.lease and second.lease.epoch == fresh.lease.epoch + 1001
+    assert not book.renew("c", "c/1", LARGEST_EPOCH, "c:6379", TTL).ok
+    assert book.current == second.lease and book.epoch <= second.lease.epoch + 1000
+
+
+def test_a_renewal_of_an_epoch_out_of_reach_is_not_taken_for_a_lost_lease(clock: FakeClock) -> None:
+    book = LeaseBook(clock, state=BookState(epoch=5))
+    outcome = book.renew("a", "a/1", 5000, "a:6379", TTL)
+    assert not outcome.ok and "beyond anything" in outcome.reason and book.current is None and book.epoch == 5
+    recovering = LeaseBook(clock, wall=lambda: 1.7e9, recovering=True)
+    assert not recovering.renew("a", "a/1", LARGEST_EPOCH, "a:6379", TTL).ok
+    assert recovering.renew("b", "b/1", 1_700_000_900, "b:6379", TTL).ok
+
+
+def test_no_epoch_is_beyond_what_json_readers_tell_apart(clock: FakeClock) -> None:
+    book = LeaseBook(clock, state=BookState(epoch=LARGEST_EPOCH))
+    outcome = take(book, "a")
+    assert not outcome.ok and "every epoch has been given" in outcome.reason and book.epoch == LARGEST_EPOCH
+
+
 def test_a_book_that_was_emptied_takes_the_holders_word(book: LeaseBook) -> None:
     outcome = book.renew("a", "a/1", 7, "a:6379", TTL)
     assert outcome.ok and book.current and book.current.epoch == 7
@@ -186,6 +212,7 @@ def test_a_release_survives_a_restart(tmp_path: Path, clock: FakeClock) -> None:
         b"[]",
         b"{}",
         b'{"epoch": "1", "lease": null, "history": []}',
+        b'{"epoch": 9007199254740992, "lease": null, "history": []}',
         b'{"epoch": 1, "lease": {"holder": "a"}, "history": []}',
         b'{"epoch": 1, "lease": {"holder": "a", "instance": "i", "address": "x", "epoch": 9, "granted_at": 1, "ttl": 1}'
         b', "history": []}',

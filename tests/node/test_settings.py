@@ -12,6 +12,7 @@ import pytest
 
 from tests.projects import make_project
 from ws.engine.render import node_environment
+from ws.node.secret import Secret
 from ws.node.settings import Candidate, SettingsError, read_settings
 
 CPU = {
@@ -36,7 +37,7 @@ def test_without_variables_there_are_defaults() -> None:
     assert (settings.bind_host, settings.dashboard_host) == ("0.0.0.0", "0.0.0.0")
     assert not settings.is_candidate
     assert settings.me is None
-    assert settings.token() == ""
+    assert settings.token() == Secret("")
 
 
 def test_an_empty_variable_is_one_that_is_not_given() -> None:
@@ -135,4 +136,4 @@ def test_a_token_file_that_is_no_good_is_named(tmp_path: Path, content: Any, tex
 
 def test_the_token_is_read_without_its_line_end(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret\n", encoding="utf-8")
-    assert read_settings({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}).token() == "secret"
+    assert read_settings({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}).token() == Secret("secret")

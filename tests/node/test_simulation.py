@@ -59,6 +59,25 @@ def test_it_sees_a_word_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     assert seeds_until_violated(300) is not None
 
 
+def test_it_sees_candidates_that_may_all_lead_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def could(self: Candidacy) -> bool:
+        return self._health_up is False and not (self._is_head or self._resigned or self._leader)
+
+    monkeypatch.setattr(Candidacy, "_could_lead_alone", property(could))
+    assert seeds_until_violated(300) is not None
+
+
+def test_it_sees_two_heads_without_a_lease() -> None:
+    world = World(seed=1, candidates=2)
+    for candidate in world.candidates.values():
+        candidate.start()
+        assert candidate.election
+        candidate.election._lead(0, "whatever it says")
+        candidate.election._right.alone = True
+        world.observe(candidate)
+    assert len(world.violations) == 2 and "not the first" in world.violations[0] and "2 heads" in world.violations[1]
+
+
 def test_it_sees_a_server_that_forgets_what_it_granted(monkeypatch: pytest.MonkeyPatch) -> None:
     genuine = LeaseBook.__init__
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,16 @@ from ws.cli.common import (
     EngineName,
     check_names,
     choose_engine,
+    compose_if_usable,
+    load_config,
     load_project,
+    project_of,
     require_running,
     running_engine,
+    show_warnings,
 )
 from ws.console import Progress
+from ws.errors import CheckFailed
 
 if TYPE_CHECKING:
     from ws.engine.base import Engine, Project
@@ -35,18 +41,24 @@ def up(
     as_json: bool = JSON,
 ) -> None:
     """Bring the cluster up, and prove it before saying so."""
-    from ws.cli.overrides import head_and_workers
+    from ws.cli.overrides import Flags
 
     progress = Progress(quiet=as_json)
-    overrides = head_and_workers(workers, head_port, dashboard_port, client_port, progress.warn)
-    project = load_project(progress, overrides)
+    flags = Flags(workers, head_port, dashboard_port, client_port)
+    loaded = load_config(lambda config: flags.changes(config, progress.warn))
+    project = project_of(loaded)
     names = check_names(project, nodes or [])
     chosen = choose_engine(engine, progress)
+    show_warnings(loaded, progress, chosen)
     before = {state.name for state in chosen.nodes(project)}
     try:
         entries = _bring_up(chosen, project, names, timeout, progress)
     except KeyboardInterrupt:
         _clean_up_after_interrupt(chosen, project, before, progress)
+        raise
+    except CheckFailed:
+        left = ", ".join(state.name for state in chosen.nodes(project))
+        progress.warn(f"left as it is, to be looked at: {left}; `ws down` removes it")
         raise
     if as_json:
         token_path = str(project.token_path.resolve())
@@ -71,9 +83,9 @@ def _bring_up(engine: Engine, project: Project, names: list[str], timeout: float
     for image in engine.missing_images(project, names):
         with progress.step(f"Pulling {image} (once)"):
             engine.pull(image)
-    with progress.step(f"Starting {len(names)} nodes and the health server ({engine.name})"):
-        engine.up(project, names)
     lookout = Lookout(engine, project)
+    with progress.step(f"Starting {len(names)} node{'s' * (len(names) != 1)} and the health server ({engine.name})"):
+        engine.up(project, names)
     with progress.step(f"Proving {', '.join(names) if len(names) <= 4 else f'{len(names)} nodes'}"):
         prove(
             names,
@@ -91,15 +103,15 @@ def _bring_up(engine: Engine, project: Project, names: list[str], timeout: float
 def _show_event(event: dict[str, Any], progress: Progress) -> None:
     from ws.verify.proof import WORDS
 
-    if event["event"] == "alive":
-        progress.note(f"{event['node']} is alive at the head")
-    elif event["event"] == "check" and event["ok"]:
-        progress.note(f"{event['node']}: ✓ {WORDS[event['check']]}")
+    if event["event"] == "proven":
+        progress.note(f"{event['node']}: alive, {', '.join(WORDS.values())}")
 
 
 def _clean_up_after_interrupt(engine: Engine, project: Project, before: set[str], progress: Progress) -> None:
     if before:
-        progress.warn(f"interrupted; left as it is: {', '.join(sorted(before))} ran before. ws down removes everything")
+        new = {state.name for state in engine.nodes(project)} - before
+        started = f"started now: {', '.join(sorted(new))}; " if new else ""
+        progress.warn(f"interrupted; {started}ran before: {', '.join(sorted(before))}. `ws down` removes everything")
         return
     with progress.step("Interrupted: removing what was started (Ctrl-C again leaves it; ws down removes it)"):
         for failure in engine.down(project):
@@ -110,15 +122,8 @@ def _print_entries(engine: Engine, project: Project, entries: dict[str, str], pr
     names = {"dashboard": "Dashboard", "client": "Ray Client", "gcs": "GCS", "health": "Health"}
     for kind, address in entries.items():
         console.result(f"{names[kind]:<11} {address}")
-    console.result("Token       export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=" + str(project.token_path.resolve()))
-    for warning in exposure_warnings(project):
-        progress.warn(warning)
-
-
-def exposure_warnings(project: Project) -> list[str]:
-    from ws.engine.exposure import warnings
-
-    return warnings(project.config)
+    console.result("\n# The token, for clients; paste this line:")
+    console.result(f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={shlex.quote(str(project.token_path.resolve()))}")
 
 
 def down(engine: EngineName = ENGINE) -> None:
@@ -126,7 +131,7 @@ def down(engine: EngineName = ENGINE) -> None:
     progress = Progress()
     project = load_project()
     failures: list[str] = []
-    for present, running in _engines_to_stop(engine, project):
+    for present, running in _engines_to_stop(engine, project, progress):
         with progress.step(f"Removing {', '.join(present) or 'what is left'} ({running.name})"):
             failures += running.down(project)
     for failure in failures:
@@ -135,16 +140,15 @@ def down(engine: EngineName = ENGINE) -> None:
         raise typer.Exit(4)
 
 
-def _engines_to_stop(name: EngineName, project: Project) -> list[tuple[list[str], Engine]]:
+def _engines_to_stop(name: EngineName, project: Project, progress: Progress) -> list[tuple[list[str], Engine]]:
     """Each engine that has something of this project, with the names of its nodes."""
-    from ws.engine.compose import ComposeEngine
     from ws.engine.local import LocalEngine
 
     if name is not EngineName.auto:
         engines: list[Engine] = [choose_engine(name)]
     else:
-        compose = ComposeEngine()
-        engines = [LocalEngine(), *([compose] if compose.available() is None else [])]
+        compose = compose_if_usable(progress)
+        engines = [LocalEngine(), *([compose] if compose else [])]
     found = [([state.name for state in engine.nodes(project)], engine) for engine in engines]
     # Networks and volumes may be left of a run that was interrupted, and Compose removes those, too.
     return [(present, engine) for present, engine in found if present or engine is engines[-1]]
@@ -153,7 +157,7 @@ def _engines_to_stop(name: EngineName, project: Project) -> list[tuple[list[str]
 def ps(engine: EngineName = ENGINE, as_json: bool = JSON) -> None:
     """List what of the project exists: nodes and the health server."""
     project = load_project()
-    running = running_engine(engine, project)
+    running = running_engine(engine, project, Progress())
     states = running.nodes(project)
     if as_json:
         console.result_json([vars(state) for state in states])
@@ -180,7 +184,7 @@ def status(
     watch: bool = typer.Option(False, "--watch", "-w", help="Show it again every two seconds until Ctrl-C."),
 ) -> None:
     """Show nodes and their roles, who leads since when, resources, and the entries."""
-    from ws.engine.status import gather, lines
+    from ws.status import gather, lines
 
     project = load_project()
     running = running_engine(engine, project)
@@ -211,7 +215,7 @@ def logs(
     running = running_engine(engine, project)
     require_running(running, project)
     there = [state.name for state in running.nodes(project)]
-    names = check_names(project, nodes, also=["health"]) if nodes else there
+    names = check_names(project, nodes, also=["health", *there]) if nodes else there
     for name, line in merged(running, project, names, tail=tail, follow=follow):
         console.result(f"{name} | {line}" if len(names) > 1 else line)
 
@@ -222,14 +226,13 @@ def exec_(
     engine: EngineName = ENGINE,
 ) -> None:
     """Run a command on a node."""
-    import os
-    import subprocess
     import sys
+
+    from ws.process import attached
 
     project = load_project()
     running = running_engine(engine, project)
     require_running(running, project)
-    check_names(project, [node], also=["health"])
+    check_names(project, [node], also=["health", *(state.name for state in running.nodes(project))])
     argv = running.exec_command(project, node, command, tty=sys.stdin.isatty() and sys.stdout.isatty())
-    done = subprocess.run(argv, env={**os.environ, **running.exec_environment(project, node)}, check=False)
-    raise typer.Exit(done.returncode)
+    raise typer.Exit(attached(argv, running.exec_environment(project, node)))

@@ -5,16 +5,15 @@ from __future__ import annotations
 import typer
 
 from ws import console
-from ws.cli.common import ENGINE, JSON, EngineName, load_project
-from ws.console import Progress
+from ws.cli.common import ENGINE, JSON, EngineName, load_config, project_of
 
 
 def doctor(engine: EngineName = ENGINE, as_json: bool = JSON) -> None:
     """Look for what would keep a cluster from working here; each finding comes with the command that mends it."""
     from ws.engine.doctor import examine
 
-    project = load_project(Progress())
-    findings = examine(project, engine.value)
+    loaded = load_config()
+    findings = examine(project_of(loaded), engine.value, loaded.warnings, loaded.exposure)
     if as_json:
         console.result_json([vars(finding) for finding in findings])
     else:

@@ -53,7 +53,7 @@ def config_schema() -> None:
 
 def render(check: bool = typer.Option(False, "--check", help="Write nothing; say whether the files are in step.")) -> None:
     """Render the Compose files from config.yaml and the templates."""
-    from ws.engine.render import outdated, render
+    from ws.engine.render import outdated, render, write_rendered
 
     progress = Progress()
     project = load_project(progress)
@@ -65,27 +65,31 @@ def render(check: bool = typer.Option(False, "--check", help="Write nothing; say
             )
         console.result("in step")
         return
-    for name, text in render(project).items():
-        (project.folder / name).write_text(text, encoding="utf-8")
+    write_rendered(project)
+    for name in render(project):
         console.result(f"{'✓' if name in stale else '·'} {name}{'' if name in stale else ' (unchanged)'}")
     _prepare_for_compose(project, progress)
 
 
 def _prepare_for_compose(project: Project, progress: Progress) -> None:
-    """Write the token and `.env` as well, where there is an engine to ask, so that `docker compose up` alone runs."""
+    """Write the token as well, and `.env` where there is an engine to ask, so that `docker compose up` alone runs."""
     from ws.engine.compose import ComposeEngine
+    from ws.engine.init import write_schema
+    from ws.engine.token import ensure_token
 
     engine = ComposeEngine()
     obstacle = engine.available()
-    if obstacle:
-        progress.note(f"no .env: {obstacle}")
-    else:
+    if obstacle is None:
         engine.prepare(project)
+        return
+    ensure_token(project.token_path)
+    write_schema(project.folder)
+    progress.note(f"no .env: {obstacle}")
 
 
 @image_app.command("build")
 def image_build() -> None:
-    """Build the images here, under the config's names, from images/."""
+    """Build the images that nodes need on this machine, under the config's names, from images/."""
     from ws.engine.compose import ComposeEngine
     from ws.engine.images import build
 
@@ -93,6 +97,6 @@ def image_build() -> None:
     project = load_project(progress)
     engine = ComposeEngine()
     engine.require()
-    names = build(project, engine.client, lambda image: progress.note(f"building {image}"))
+    names = build(project, engine.client, engine.machine, lambda image: progress.note(f"building {image}"))
     for name in names:
         console.result(f"✓ {name}")

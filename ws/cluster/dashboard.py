@@ -10,6 +10,7 @@ from typing import Any
 import requests
 
 from ws.errors import EnvironmentProblem
+from ws.node.secret import Token, revealed
 
 _TIMEOUT = 5.0
 
@@ -28,12 +29,12 @@ class RayNode:
 class Dashboard:
     """Ray's dashboard at `url` (http://host:port), asked with the cluster's token."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: Token) -> None:
         self._url = url.rstrip("/")
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy has no business between us and our own machine
         if token:
-            self._session.headers["Authorization"] = f"Bearer {token}"
+            self._session.headers["Authorization"] = f"Bearer {revealed(token)}"
 
     def nodes(self) -> list[RayNode]:
         """Every node that the GCS remembers, dead ones included; source: `GET /api/v0/nodes`."""

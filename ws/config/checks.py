@@ -9,11 +9,10 @@ from ws.config.checks_ports import check_ports
 from ws.config.fields import looks_secret, shown
 from ws.config.finding import Finding, Path, dotted
 from ws.config.memory import format_memory
-from ws.config.models import Config, NodeSettings
+from ws.config.models import HEALTH_NAME, Config, NodeSettings
 from ws.config.plan import ClusterPlan, hostname_of, sizes
 from ws.config.tree import RAY, nearest
 
-_HEALTH_NAME = "health"
 # Ray refuses to start below this (OBJECT_STORE_MINIMUM_MEMORY_BYTES of its ray_constants.py).
 _LEAST_OBJECT_STORE = 75 * 1024**2
 _SUBNET: Path = ("network", "subnet")
@@ -70,7 +69,7 @@ def _fits(path: Path, network: IPv4Network, needed: int, who: str) -> Iterator[F
 
 def _hostnames(config: Config, cluster: ClusterPlan) -> Iterator[Finding]:
     test = config.cluster_test
-    named: list[tuple[str, Path]] = [(_HEALTH_NAME, ("services", "health"))]
+    named: list[tuple[str, Path]] = [(HEALTH_NAME, ("services", "health"))]
     named += [(node.hostname, (*RAY, node.key)) for node in cluster.nodes]
     named.append((test.worker.hostname, ("cluster_test", "worker", "hostname")))
     named.append((test.client.hostname, ("cluster_test", "client", "hostname")))
@@ -147,13 +146,12 @@ def _health(config: Config) -> Iterator[Finding]:
             f"set lease_ttl above {renewal:g}, or lower the others",
             concerns=tuple((*_HEALTH, name) for name in ("max_retries", "timeout", "retry_interval")),
         )
-    host, _, port = health.url.removeprefix("http://").rstrip("/").rpartition(":")
-    if host == _HEALTH_NAME and int(port) != config.services.health.port:
+    host, _, port = config.health_url.removeprefix("http://").rstrip("/").rpartition(":")
+    if host == HEALTH_NAME and int(port) != config.services.health.port:
         yield Finding(
             (*_HEALTH, "url"),
             f"its port {port} is not that of services.health.port, {config.services.health.port}",
-            "write the same port in both",
-            warning=True,
+            "leave url out, and it follows the port",
             concerns=(("services", "health", "port"),),
         )
 

@@ -169,7 +169,7 @@ def _opened(config: Config) -> Iterator[Finding]:
             mend = "keep the token safe and the firewall closed to all others, or use loopback and the bridge's gateway"
             concerns = (("host", "ip_address"),) if target == "gateway" else ()
             opened = f"opens {what} on {address}: {who} can reach them now"
-            yield Finding(path, opened, mend, warning=True, concerns=concerns)
+            yield Finding(path, opened, mend, warning=True, exposure=True, concerns=concerns)
 
 
 def _who_reaches(target: str) -> str | None:

@@ -22,6 +22,7 @@ class Finding:
     """What is wrong at `path`, and what would be right.
 
     Attributes:
+        exposure: whether it tells who else can reach the cluster.
         concerns: further paths that take part; the finding is shown at the first path that somebody wrote.
         rests_on: paths without which it would mean nothing; not shown.
         origin: where it is, if that is not where the path was written.
@@ -31,6 +32,7 @@ class Finding:
     what: str
     mend: str | None = None
     warning: bool = False
+    exposure: bool = False
     concerns: tuple[Path, ...] = ()
     rests_on: tuple[Path, ...] = ()
     origin: Origin | None = None

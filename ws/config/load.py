@@ -27,11 +27,15 @@ _MOST_ROUNDS = 10
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration, the file it came from (None: defaults), and what is odd about it but works."""
+    """A configuration, the file it came from (None: defaults), and what is odd about it but works.
+
+    `exposure` are those of the warnings that tell who can reach what is published.
+    """
 
     config: Config
     path: FilePath | None
     warnings: tuple[Problem, ...]
+    exposure: tuple[Problem, ...] = ()
 
 
 @dataclass
@@ -44,23 +48,37 @@ class _Merged:
     broken: set[Path] = field(default_factory=set)
 
 
-def load(path: FilePath | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Loaded:
-    """Defaults, then the file (None: none), then WS_… variables, then overrides (nested, from the command line).
+def load(
+    path: FilePath | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any] | None = None,
+    nodes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Loaded:
+    """Defaults, then the file (None: none), then WS_… variables, then the command line.
 
-    Of the overrides, a node given as None is taken away.
+    Of the command line come `overrides` (nested), and `nodes`, the settings by key of the only nodes that there are to
+    be; None leaves those of the config.
 
     Raises ConfigError with every problem; warnings come with the result.
     """
-    merged = _merge(path, environ, overrides or {})
+    merged = _merge(path, environ, overrides or {}, nodes)
     config = _validate(merged)
     merged.findings += _kept(check(config, plan(config)), merged.broken)
     problems = [finding for finding in merged.findings if not finding.warning]
     if problems:
         raise ConfigError(_problems(problems, merged.origins))
-    return Loaded(config, path, tuple(_problems(merged.findings, merged.origins)))
+    exposure = [finding for finding in merged.findings if finding.exposure]
+    return Loaded(
+        config, path, tuple(_problems(merged.findings, merged.origins)), tuple(_problems(exposure, merged.origins))
+    )
 
 
-def _merge(path: FilePath | None, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> _Merged:
+def _merge(
+    path: FilePath | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any],
+    nodes: Mapping[str, Mapping[str, Any]] | None,
+) -> _Merged:
     merged = _Merged()
     if path is not None:
         _add_file(merged, path)
@@ -70,8 +88,12 @@ def _merge(path: FilePath | None, environ: Mapping[str, str], overrides: Mapping
     merged.findings += _unknown_nodes(merged.data, from_environ)
     merged.data = _over(merged.data, from_environ.data)
     merged.origins |= from_environ.origins
-    _with_default_nodes(merged, overrides)
-    merged.data = _without_removed(_over(merged.data, overrides), overrides)
+    if nodes is None:
+        _with_default_nodes(merged, overrides)
+    else:
+        _drop_nodes(merged)
+        overrides = _over(dict(overrides), {"services": {"ray": nodes}})
+    merged.data = _over(merged.data, overrides)
     merged.origins |= {leaf: Origin(COMMAND_LINE) for leaf in _leaves(overrides, ())}
     merged.data = _without_empty(merged.data, ())
     return merged
@@ -102,13 +124,11 @@ def _with_default_nodes(merged: _Merged, over: Mapping[str, Any]) -> None:
         merged.data = _over(merged.data, {"services": {"ray": nodes}})
 
 
-def _without_removed(data: Any, overrides: Mapping[str, Any]) -> Any:
-    """Flags may take a node away, by None in its place."""
-    nodes, wanted = _at(data, RAY), _at(overrides, RAY)
-    for key in _node_keys(wanted):
-        if wanted[key] is None and isinstance(nodes, dict):
-            nodes.pop(key, None)
-    return data
+def _drop_nodes(merged: _Merged) -> None:
+    ray = _at(merged.data, RAY)
+    for key in _node_keys(ray):
+        del ray[key]
+    merged.origins = {place: origin for place, origin in merged.origins.items() if not is_node(place[:3])}
 
 
 def _unknown_nodes(data: Any, over: variables.Overrides) -> Iterator[Finding]:

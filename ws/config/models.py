@@ -38,6 +38,9 @@ DEFAULT_NODES: dict[str, dict[str, Any]] = {
 }
 """What `cpu` and `gpu` start from, wherever they are named; both are there when a config names no node."""
 
+HEALTH_NAME = "health"
+"""Hostname of the health server."""
+
 _MOST_NODE_KEYS = 64
 
 
@@ -90,7 +93,10 @@ class Network(Section):
 class HealthService(Section):
     """How nodes talk to the health and lease server."""
 
-    url: HealthUrl = Field(default="http://health:8080", description="Where nodes find it, as http://host:port.")
+    url: HealthUrl | None = Field(
+        default=None,
+        description="Where nodes find it, as http://host:port; null: at this cluster's own, on services.health.port.",
+    )
     timeout: Seconds = Field(default=1.0, description="Seconds for one request.")
     max_retries: int = Field(default=3, strict=True, ge=1, le=100, description="Requests before it counts as down.")
     retry_interval: Seconds = Field(default=1.0, description="Seconds between two such requests.")
@@ -249,3 +255,8 @@ class Config(Section):
     nodes: Nodes = Field(default_factory=Nodes, description="Who may lead, and how nodes find the head.")
     services: Services = Field(default_factory=Services, description="What runs.")
     cluster_test: ClusterTest = Field(default_factory=ClusterTest, description="The test from an isolated network.")
+
+    @property
+    def health_url(self) -> str:
+        """Where nodes in containers find the health server."""
+        return self.nodes.health_service.url or f"http://{HEALTH_NAME}:{self.services.health.port}"

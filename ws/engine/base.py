@@ -48,9 +48,9 @@ class NodeState:
     detail: str = ""
 
     @property
-    def failed(self) -> bool:
-        """Whether it ended by itself, with an error."""
-        return self.restarts > 0 or (self.state in ("exited", "restarting") and self.exit_code not in (None, 0))
+    def ended_badly(self) -> bool:
+        """Whether it has ended by itself, with an error, and is not running now."""
+        return self.state in ("exited", "restarting") and self.exit_code not in (None, 0)
 
 
 class Engine(Protocol):

@@ -15,9 +15,11 @@ from ws.engine import images
 from ws.engine import machine as machines
 from ws.engine.base import NodeState, Project
 from ws.engine.docker_client import INSTALL, connect
+from ws.engine.init import write_schema
+from ws.engine.logs import new_log_folder
 from ws.engine.machine import Machine
 from ws.engine.preflight import check_compose
-from ws.engine.render import outdated, render
+from ws.engine.render import COMPOSE_FILE, GPU_FILE, LABEL, is_ours, write_rendered
 from ws.engine.token import ensure_token
 from ws.errors import CommandFailed, EnvironmentProblem
 from ws.process import Completed, Runner, run
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-LABEL = "org.cslr-exp-platform.project"
 _STOP_GRACE = 8  # seconds, as in the template
 _AT_ONCE = 16
+_STARTS_AT_ONCE = 4
+_KEPT_LINES = 20_000  # of each node's log, when it is removed
 MINIMUM_COMPOSE = (2, 20)
 
 
@@ -93,10 +96,8 @@ class ComposeEngine:
         # Containers mount the agent read-only: compiled here once, it need not be compiled at every start there.
         compileall.compile_dir(node_folder(), quiet=2)
         ensure_token(project.token_path)
-        changed = outdated(project)
-        for name, text in render(project).items():
-            if name in changed:
-                (project.folder / name).write_text(text, encoding="utf-8")
+        write_schema(project.folder)
+        changed = write_rendered(project)
         if machines.write(project.folder / ".env", machines.environment(project, self.machine)):
             changed.append(".env")
         return changed
@@ -115,34 +116,72 @@ class ComposeEngine:
         check_compose(self.client, project, names, self.machine)
 
     def up(self, project: Project, names: Sequence[str]) -> None:
-        self._compose(project, "up", "--detach", "--no-deps", "--quiet-pull", "health", *names)
+        try:
+            self._compose(project, "up", "--no-start", "--no-deps", "--quiet-pull", "health", *names)
+        except CommandFailed as error:
+            raise _not_started(error.output.strip()[-2000:]) from None
+        candidates = {node.hostname for node in project.plan.candidates}
+        ordered = ["health", *sorted(names, key=lambda name: name not in candidates)]
+        wanted = {f"{project.plan.project}-{name}": place for place, name in enumerate(ordered)}
+        stopped = [c for c in self._containers(project) if c.name in wanted and c.status != "running"]
+        stopped.sort(key=lambda container: wanted[str(container.name)])
+        # The first two are the health server and, most likely, the head, which all others wait for: they start before the
+        # others' ports compete with theirs. Compose would go one by one along `depends_on`.
+        self._start_all(stopped[:2])
+        self._start_all(stopped[2:])
+
+    def _start_all(self, containers: Sequence[Container]) -> None:
+        from docker.errors import DockerException
+
+        def start(container: Container) -> str | None:
+            try:
+                container.start()
+            except DockerException as error:
+                return f"{container.name}: {error}"
+            return None
+
+        with ThreadPoolExecutor(max_workers=_STARTS_AT_ONCE) as pool:
+            failures = [failure for failure in pool.map(start, containers) if failure]
+        if failures:
+            raise _not_started("\n".join(failures))
 
     def down(self, project: Project) -> list[str]:
         self._stop_all(project)
-        if (project.folder / "compose.yaml").exists():
+        failures = []
+        # Another program's file of that name is none of our business, nor what Compose would do with it.
+        if is_ours(project.folder / COMPOSE_FILE, project.plan.project):
             try:
                 self._compose(project, "down", "--volumes", "--remove-orphans")
             except CommandFailed as error:
-                return [f"`docker compose down` failed: {error.output.strip()}", *self._remove_by_label(project)]
-        return self._remove_by_label(project)
+                failures.append(f"`docker compose down` failed: {error.output.strip()}")
+        return [*failures, *self._remove_by_label(project)]
 
     def _stop_all(self, project: Project) -> None:
-        """Stop all nodes at once; Compose would wait for one after the other, against `depends_on`.
+        """Keep all logs and stop all nodes, all at once; Compose would go one after the other, against `depends_on`.
 
         The health server is left to Compose: the head gives its lease back to it.
         """
-        from docker.errors import DockerException
+        folder = new_log_folder(project.state)
 
         def stop(container: Container) -> None:
-            with suppress(DockerException):  # gone meanwhile, or stuck: removal reports it
-                container.stop(timeout=_STOP_GRACE)
+            with suppress(DockerException, OSError):  # gone meanwhile, or stuck: removal reports it
+                if not str(container.name).endswith("-health"):
+                    container.stop(timeout=_STOP_GRACE)
+                (folder / f"{container.name}.log").write_bytes(container.logs(tail=_KEPT_LINES))
 
+        from docker.errors import DockerException
+
+        containers = self._containers(project)
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-            health = f"{project.plan.project}-health"
-            list(pool.map(stop, (container for container in self._containers(project) if container.name != health)))
+            list(pool.map(stop, containers))
 
     def _compose(self, project: Project, *arguments: str) -> Completed:
-        return self._run(["docker", "compose", "--ansi=never", "--progress=plain", *arguments], cwd=project.folder)
+        """Run `docker compose` on exactly this project, whatever COMPOSE_… variables the shell has."""
+        files = [COMPOSE_FILE, *([GPU_FILE] if machines.wants_gpu(project, self.machine) else [])]
+        named = [part for file in files for part in ("--file", file)]
+        name = ["--project-name", project.plan.project]
+        argv = ["docker", "compose", "--ansi=never", "--progress=plain", *name, *named, *arguments]
+        return self._run(argv, cwd=project.folder)
 
     def _remove_by_label(self, project: Project) -> list[str]:
         """Remove what `compose down` did not know: leftovers of an earlier config or of an interrupted run."""
@@ -199,19 +238,32 @@ class ComposeEngine:
         return {}
 
     def health_url(self, project: Project) -> str:
-        return f"http://{self._entry_host(project)}:{project.plan.health_port}"
+        running = self._environments(project)
+        port = running.get("health", {}).get("HEALTH_PORT") or project.plan.health_port
+        return f"http://{self._entry_host(project)}:{port}"
 
     def entries(self, project: Project) -> dict[str, str]:
-        running = {state.name for state in self.nodes(project) if state.state == "running"}
-        ports = next((node.entry for node in project.plan.candidates if node.hostname in running), None)
-        if ports is None:
+        running = self._environments(project)
+        candidate = next((running[node.hostname] for node in project.plan.candidates if node.hostname in running), None)
+        if candidate is None:
             return {"health": self.health_url(project)}
         host = self._entry_host(project)
         return {
-            "dashboard": f"http://{host}:{ports.dashboard}",
-            "client": f"ray://{host}:{ports.client}",
-            "gcs": f"{host}:{ports.head}",
+            "dashboard": f"http://{host}:{candidate['RAY_DASHBOARD_PORT']}",
+            "client": f"ray://{host}:{candidate['RAY_CLIENT_PORT']}",
+            "gcs": f"{host}:{candidate['RAY_HEAD_PORT']}",
             "health": self.health_url(project),
+        }
+
+    def _environments(self, project: Project) -> dict[str, dict[str, str]]:
+        """The environment of each running container, by node: what runs may have other ports than the config has now."""
+        prefix = f"{project.plan.project}-"
+        return {
+            str(container.name).removeprefix(prefix): dict(
+                entry.split("=", 1) for entry in container.attrs["Config"]["Env"] if "=" in entry
+            )
+            for container in self._containers(project)
+            if container.status == "running"
         }
 
     def _entry_host(self, project: Project) -> str:
@@ -223,6 +275,14 @@ class ComposeEngine:
         if place == "gateway":
             return self.machine.gateway if project.config.host.ip_address == "auto" else str(project.config.host.ip_address)
         return str(place)
+
+
+def _not_started(why: str) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        "the containers could not be started",
+        why,
+        "`ws doctor` looks for causes on this machine; `ws down` removes what was created",
+    )
 
 
 def _state(container: Container, prefix: str) -> NodeState:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ws.errors import EnvironmentProblem
+from ws.resources import checkout_tool
 
 if TYPE_CHECKING:
     import docker
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
 MINIMUM_API = "1.41"
 """Docker Engine 20.10."""
 DEFAULT_HOST = "unix:///var/run/docker.sock"
-INSTALL = "tools/prepare-machine engine (Debian), or https://docs.docker.com/engine/install; or `ws up --engine local`"
+OR_LOCAL = "; or `ws up --engine local`"
+_PREPARE = checkout_tool("prepare-machine")
+INSTALL = f"{f'{_PREPARE} engine (Debian), or ' if _PREPARE else ''}https://docs.docker.com/engine/install{OR_LOCAL}"
+
+
+class NotInstalled(EnvironmentProblem):
+    """There is no Docker Engine on this machine at all."""
 
 
 def connect(timeout: int = 60) -> docker.DockerClient:
@@ -75,7 +82,7 @@ def no_engine(host: str, error: Exception) -> EnvironmentProblem:
         return EnvironmentProblem(
             "this user may not talk to the Docker daemon",
             f"{place} is closed to it",
-            'sudo usermod -aG docker "$USER", then log in again; or `ws up --engine local`',
+            f'sudo usermod -aG docker "$USER", then log in again{OR_LOCAL}',
         )
     if host != DEFAULT_HOST:
         chosen, undo = ("DOCKER_HOST", "unset DOCKER_HOST")
@@ -84,19 +91,17 @@ def no_engine(host: str, error: Exception) -> EnvironmentProblem:
         return EnvironmentProblem(
             f"no Docker daemon answers at {place}",
             f"{chosen} leads there",
-            f"start it there, or `{undo}`; or `ws up --engine local`",
+            f"start it there, or `{undo}`{OR_LOCAL}",
         )
     if isinstance(error, FileNotFoundError) and not _installed():
-        return EnvironmentProblem("Docker Engine is not installed", mend=f"install it: {INSTALL}")
+        return NotInstalled("Docker Engine is not installed", mend=f"install it: {INSTALL}")
     if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
         return EnvironmentProblem(
             "the Docker daemon is not running",
             f"nothing listens on {place}",
-            f"{_start_command()}; or `ws up --engine local`",
+            f"{_start_command()}{OR_LOCAL}",
         )
-    return EnvironmentProblem(
-        "the Docker daemon does not answer", str(error), f"{_start_command()}; or `ws up --engine local`"
-    )
+    return EnvironmentProblem("the Docker daemon does not answer", str(error), f"{_start_command()}{OR_LOCAL}")
 
 
 def _installed() -> bool:
@@ -105,7 +110,9 @@ def _installed() -> bool:
 
 def _start_command() -> str:
     with_systemd = Path("/run/systemd/system").exists()
-    return "sudo systemctl restart docker" if with_systemd else "tools/prepare-machine engine starts it"
+    if with_systemd:
+        return "sudo systemctl restart docker"
+    return f"start it: {_PREPARE} engine" if _PREPARE else "start it: sudo service docker start, or sudo dockerd"
 
 
 def _too_old(version: str, api: str) -> EnvironmentProblem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import psutil
@@ -14,7 +14,7 @@ from ws.engine.compose import ComposeEngine
 from ws.engine.doctor_finding import Finding, bad, good, warn
 from ws.engine.local import LocalEngine
 from ws.engine.local_node import machine_memory
-from ws.errors import WsError
+from ws.errors import Problem, WsError
 
 __all__ = ["Finding", "examine"]
 
@@ -25,9 +25,12 @@ _INSTEAD = "`ws up --engine local` runs processes of this machine instead"
 Check = Callable[[], Iterable[Finding]]
 
 
-def examine(project: Project, engine: str) -> list[Finding]:
+def examine(
+    project: Project, engine: str, warnings: Sequence[Problem] = (), exposure: Sequence[Problem] = ()
+) -> list[Finding]:
     """Look at everything that `ws up --engine <engine>` rests on; `engine` is auto, compose or local.
 
+    `warnings` and `exposure` are those that loading the config gave (`ws.config.load.Loaded`).
     Nothing that is missing raises: it is a finding. Nothing is changed, and nothing left behind.
     """
     compose = ComposeEngine(timeout=_DOCKER_TIMEOUT)
@@ -42,9 +45,10 @@ def examine(project: Project, engine: str) -> list[Finding]:
     elif engine == "local" or obstacle or local_runs:
         checks = _of_processes(project)
     else:
-        checks = _of_containers(compose, project)
+        checks = _of_containers(compose, project, exposure)
     found.append(_choice(engine, obstacle, local_runs))
-    for subject, check in [*checks, *_of_project(project)]:
+    odd = [warning for warning in warnings if warning not in exposure]
+    for subject, check in [*checks, *_of_project(project, odd)]:
         found += _look(subject, check)
     return found
 
@@ -60,7 +64,7 @@ def _choice(engine: str, obstacle: Finding | None, local_runs: bool) -> Finding:
     return good("engine", "auto takes local processes" if obstacle else "auto takes containers (compose)")
 
 
-def _of_containers(compose: ComposeEngine, project: Project) -> list[tuple[str, Check]]:
+def _of_containers(compose: ComposeEngine, project: Project, exposure: Sequence[Problem]) -> list[tuple[str, Check]]:
     plan = project.plan
     return [
         ("images", lambda: doctor_images.examine(compose, project)),
@@ -71,7 +75,7 @@ def _of_containers(compose: ComposeEngine, project: Project) -> list[tuple[str, 
         ("disk", lambda: doctor_machine.docker_disk(compose.client.info(), doctor_images.any_missing(compose, project))),
         ("GPU", lambda: doctor_machine.gpu(project, compose.machine)),
         ("rendered files", lambda: doctor_project.rendered(project)),
-        ("exposure", lambda: doctor_project.exposed(project)),
+        ("exposure", lambda: doctor_project.exposed(exposure)),
     ]
 
 
@@ -83,11 +87,12 @@ def _of_processes(project: Project) -> list[tuple[str, Check]]:
         ("memory", lambda: doctor_machine.memory(plan, machine_memory())),
         ("shared memory", lambda: doctor_machine.shm_of_machine(plan)),
         ("disk", doctor_machine.temporary_disk),
+        ("exposure", doctor_local.exposed),
     ]
 
 
-def _of_project(project: Project) -> list[tuple[str, Check]]:
-    return [("token", lambda: doctor_project.token(project))]
+def _of_project(project: Project, odd: Sequence[Problem]) -> list[tuple[str, Check]]:
+    return [("config", lambda: doctor_project.odd(odd)), ("token", lambda: doctor_project.token(project))]
 
 
 def _look(subject: str, check: Check) -> list[Finding]:

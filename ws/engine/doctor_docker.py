@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from ws.engine.base import Project
@@ -10,6 +11,8 @@ from ws.engine.docker_client import DEFAULT_HOST, endpoint
 from ws.engine.doctor_finding import Finding, bad, good, warn
 from ws.engine.preflight import port_obstacles, subnet_obstacles
 from ws.errors import EnvironmentProblem
+
+_ISOLATING = 28
 
 
 def engine(compose: ComposeEngine) -> Iterator[Finding]:
@@ -20,6 +23,7 @@ def engine(compose: ComposeEngine) -> Iterator[Finding]:
         yield broken("Docker Engine", problem)
         return
     yield good("Docker Engine", f"{version['Version']}, API {version['ApiVersion']}")
+    yield from _isolation(version["Version"])
     host = endpoint()
     if host.startswith(("tcp:", "ssh:", "http:", "https:")):
         # What the containers mount (the agent, the token) lies on this machine.
@@ -29,6 +33,19 @@ def engine(compose: ComposeEngine) -> Iterator[Finding]:
         yield good("Compose", compose.compose_version())
     except EnvironmentProblem as problem:
         yield broken("Compose", problem)
+
+
+def _isolation(version: str) -> Iterator[Finding]:
+    """Engines before 28 let in packets for a published port whatever address it is published on."""
+    major = re.match(r"\d+", version)
+    if major and int(major.group()) < _ISOLATING:
+        yield warn(
+            "published ports",
+            f"before Docker Engine {_ISOLATING}, hosts on this machine's network segment can reach ports that are published "
+            "on loopback or the gateway",
+            f"a firewall on this machine that drops what such hosts send to 127.0.0.0/8 and to Docker's networks, or Docker "
+            f"Engine {_ISOLATING} or newer",
+        )
 
 
 def broken(subject: str, problem: EnvironmentProblem) -> Finding:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from ws.engine.base import Project
 from ws.engine.compose import ComposeEngine
 from ws.engine.doctor_finding import Finding, bad, good, warn
 from ws.engine.preflight import override
-from ws.errors import EnvironmentProblem
+from ws.errors import EnvironmentProblem, StillRunning
 from ws.process import Runner, run
 
-_PROBE_LIMIT = 4.0
+# Seconds. A container's first start from an image may have to unpack it, on a machine that is busy.
+_PROBE_LIMIT = 20.0
 # The agent finds Ray in the same way; importing it would take seconds.
 _SHELL = 'PATH=/home/ray/anaconda3/bin:$PATH; exec python3 -c "$0"'
 _PROBE = """
@@ -81,10 +83,16 @@ def _contents(node_images: Sequence[str], missing: Sequence[str], runner: Runner
 
 def look_into(image: str, runner: Runner = run) -> Content | Finding:
     """What an image that is here brings, or the finding that it can't tell."""
-    argv = ["docker", "run", "--rm", "--network=none", "--entrypoint=/bin/sh", image, "-c", _SHELL, _PROBE]
+    name = f"ws-look-{secrets.token_hex(6)}"
+    argv = ["docker", "run", "--rm", f"--name={name}", "--network=none", "--entrypoint=/bin/sh", image, "-c", _SHELL, _PROBE]
     mend = "use an image with a shell, Python and Ray; `ws image build` makes one"
     try:
         answer = json.loads(runner(argv, timeout=_PROBE_LIMIT).stdout)
+    except StillRunning:
+        # What was ended is the command alone; its container would go on.
+        runner(["docker", "rm", "--force", name], check=False, timeout=_PROBE_LIMIT)
+        again = "ws doctor once more; where it stays, the machine is overloaded, or the image's Python hangs"
+        return warn("Ray and Python", f"{image} could not be looked at within {_PROBE_LIMIT:g} s", again)
     except EnvironmentProblem as problem:
         return bad("Ray and Python", f"{image} runs no Python: {_last_line(problem.why or problem.what)}", mend)
     except ValueError:

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 
 from ws.engine.base import Project
-from ws.engine.doctor_finding import Finding, bad, good
+from ws.engine.doctor_finding import Finding, bad, good, warn
 from ws.engine.doctor_images import HERE
-from ws.engine.local import LocalEngine
+from ws.engine.local import LISTENING, LocalEngine
 from ws.errors import EnvironmentProblem
 
 
@@ -23,9 +23,15 @@ def program(local: LocalEngine) -> Iterator[Finding]:
     if obstacle and not sys.platform.startswith("linux"):
         yield bad("Ray and Python", obstacle, "ws up --engine compose")
     elif obstacle:
-        yield bad("Ray and Python", obstacle, "uv sync; or, without uv: pip install --force-reinstall cslr-exp-platform")
+        again = "pip install --force-reinstall, with the folder or file that ws was installed from"
+        yield bad("Ray and Python", obstacle, f"uv sync; or, without uv: {again}")
     else:
         yield good("Ray and Python", f"Ray {HERE.ray} and Python {HERE.python}")
+
+
+def exposed() -> Iterator[Finding]:
+    """Who can reach local nodes; nothing in the config changes it."""
+    yield warn("exposure", LISTENING, "a firewall on this machine, or containers: ws up --engine compose")
 
 
 def ports(local: LocalEngine, project: Project) -> Iterator[Finding]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ws.engine import exposure
 from ws.engine.base import Project
 from ws.engine.doctor_finding import Finding, bad, good, warn
 from ws.engine.render import COMPOSE_FILE, outdated
+from ws.errors import Problem
 
 
 def token(project: Project) -> Iterator[Finding]:
@@ -52,12 +52,20 @@ def rendered(project: Project) -> Iterator[Finding]:
         yield good("rendered files", "in step with config.yaml and the templates")
 
 
-def exposed(project: Project) -> Iterator[Finding]:
-    found = exposure.warnings(project.config)
-    mend = (
-        "network.publish_entries: [loopback, gateway] and publish_blocks: gateway in config.yaml keep them on this machine"
-    )
-    for text in found:
-        yield warn("exposure", text, mend)
-    if not found:
+def odd(warnings: Sequence[Problem]) -> Iterator[Finding]:
+    """What loading the config warned of, but for exposure."""
+    yield from _told("config", warnings)
+    if not warnings:
+        yield good("config", "nothing odd in it")
+
+
+def exposed(exposure: Sequence[Problem]) -> Iterator[Finding]:
+    """Who can reach what containers publish, as loading the config warned of it."""
+    yield from _told("exposure", exposure)
+    if not exposure:
         yield good("exposure", "ports are published for this machine and its containers alone")
+
+
+def _told(subject: str, problems: Sequence[Problem]) -> Iterator[Finding]:
+    for problem in problems:
+        yield warn(subject, f"{problem.where}: {problem.what}", problem.mend or "docs/config.md tells what it means")

@@ -22,9 +22,17 @@ def write_project(folder: Path, *, force: bool) -> Iterator[tuple[str, bool]]:
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
             relative = Path(name) / file.relative_to(source)
             yield str(relative), _copy(file, folder / relative, force)
-    ensure_state(folder / ".ws")
-    (folder / SCHEMA).write_text(json.dumps(schema(), indent=2), encoding="utf-8")
+    write_schema(folder)
     yield SCHEMA, True
+
+
+def write_schema(folder: Path) -> None:
+    """Write what the first line of config.yaml leads editors to."""
+    ensure_state(folder / ".ws")
+    text = json.dumps(schema(), indent=2)
+    path = folder / SCHEMA
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def _copy(source: Path, target: Path, force: bool) -> bool:
@@ -34,5 +42,6 @@ def _copy(source: Path, target: Path, force: bool) -> bool:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(source.read_bytes())
-    target.chmod(source.stat().st_mode & 0o777)
+    # Not the source's mode: an unpacked wheel may have lost it.
+    target.chmod(0o755 if source.suffix == ".sh" else 0o644)
     return True

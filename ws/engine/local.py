@@ -10,13 +10,15 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ws.config.plan import ClusterPlan
 from ws.engine import machine as machines
 from ws.engine.base import NodeState, Project
+from ws.engine.init import write_schema
 from ws.engine.local_node import HEALTH, SHIFT_MARK, Environments, addresses, is_own, this_machine, wanted_ports
-from ws.engine.local_ports import LOOPBACK, choose_shift, refuse_taken, shifted
+from ws.engine.local_ports import LOOPBACK, choose_health_port, choose_shift, refuse_taken, shifted
 from ws.engine.local_process import (
     CLUSTER_MARK,
     NodeProcesses,
@@ -33,6 +35,10 @@ from ws.node.settings import Candidate
 from ws.resources import node_folder
 
 _GRACE = 8.0
+LISTENING = (
+    "Ray's GCS and raylets listen on every address of this machine, whatever they are told: the token alone keeps others "
+    "out, and the traffic is not encrypted"
+)
 
 Command = Callable[[str], Sequence[str]]
 """From the name of a node, or `health`, to the command line of its agent."""
@@ -71,10 +77,11 @@ class LocalEngine:
 
     def prepare(self, project: Project) -> list[str]:
         LocalState(project).prepare()
+        write_schema(project.folder)
         return []
 
     def warnings(self, project: Project) -> list[str]:
-        return machines.warnings(project, this_machine())
+        return [*machines.warnings(project, this_machine()), LISTENING]
 
     def missing_images(self, project: Project, names: Sequence[str]) -> list[str]:
         return []
@@ -154,9 +161,8 @@ class LocalEngine:
         return {**variables, "RAY_ADDRESS": entry} if entry else variables
 
     def health_url(self, project: Project) -> str:
-        living = _find(project)
-        known = living[HEALTH].environ.get("HEALTH_URL") if HEALTH in living else None
-        return known or f"http://{LOOPBACK}:{project.plan.health_port}"
+        port = _known_health_port(_find(project))
+        return f"http://{LOOPBACK}:{project.plan.health_port if port is None else port}"
 
     def entries(self, project: Project) -> dict[str, str]:
         """Those of the first candidate that runs; every candidate leads to the head."""
@@ -182,14 +188,25 @@ def _runs(living: Mapping[str, NodeProcesses], name: str) -> bool:
 def _located(project: Project, living: Mapping[str, NodeProcesses]) -> tuple[ClusterPlan, int]:
     """The plan with the ports that hold here: those of the nodes that run, else the first that are free."""
     known = [node.environ[SHIFT_MARK] for node in living.values() if SHIFT_MARK in node.environ]
-    shift = int(known[0]) if known else choose_shift(project.plan, _planned_elsewhere(project))
-    return shifted(project.plan, shift), shift
+    reserved = _planned_elsewhere(project)
+    shift = int(known[0]) if known else choose_shift(project.plan, reserved)
+    plan = shifted(project.plan, shift)
+    port = _known_health_port(living)
+    return replace(plan, health_port=choose_health_port(plan, reserved) if port is None else port), shift
+
+
+def _known_health_port(living: Mapping[str, NodeProcesses]) -> int | None:
+    """The health server's port as those that run were told it; None where nothing runs."""
+    urls = (node.environ.get("HEALTH_URL", "") for node in living.values())
+    ports = (url.rpartition(":")[2] for url in urls)
+    return next((int(port) for port in ports if port.isdigit()), None)
 
 
 def _planned_elsewhere(project: Project) -> set[int]:
-    """Block ports that other clusters have chosen, listened on yet or not."""
-    texts = (environ.get("WS_NODE_PORTS", "") for environ in other_clusters(cluster_id(project.folder)))
-    parts = (part.partition("=")[2] for text in texts for part in text.split(","))
+    """Ports of blocks and of health servers that other clusters have chosen, listened on yet or not."""
+    environs = other_clusters(cluster_id(project.folder))
+    parts = [part.partition("=")[2] for environ in environs for part in environ.get("WS_NODE_PORTS", "").split(",")]
+    parts += [environ.get("HEALTH_URL", "").rpartition(":")[2] for environ in environs]
     return {int(port) for port in parts if port.isdigit()}
 
 

@@ -108,6 +108,8 @@ class Environments:
         return {
             "HEALTH_HOST": LOOPBACK,
             "HEALTH_PORT": str(self._plan.health_port),
+            "HEAD_WHITELIST": ",".join(self._project.config.nodes.head_whitelist),
+            "LEASE_TTL": f"{self._project.config.nodes.health_service.lease_ttl:g}",
             "WS_STATE_DIR": str(LocalState(self._project).health),
         }
 
@@ -160,7 +162,8 @@ def wanted_ports(plan: ClusterPlan, name: str) -> list[Wanted]:
 
 
 def _wanted_by_health(plan: ClusterPlan) -> Wanted:
-    mend = "choose another port: services.health.port (WS_SERVICES__HEALTH__PORT)"
+    # Those that run were told this port, so it can't move any more.
+    mend = "`ws down`, then `ws up` again"
     return Wanted(plan.health_port, (LOOPBACK,), "which the health server needs", mend)
 
 

@@ -1,7 +1,7 @@
 """Ports of this machine: which are free, who holds the others, and where a cluster's port blocks find room.
 
-Entry and health ports are the user's choice, so one that is taken is an error. Port blocks are ours: where
-another cluster has them, all of them move together.
+Entry ports are the user's choice, so one that is taken is an error. Port blocks and the health server's port are
+ours: where another cluster has them, the blocks move together, and the health server moves.
 """
 
 from __future__ import annotations
@@ -94,6 +94,16 @@ def choose_shift(plan: ClusterPlan, reserved: Collection[int]) -> int:
         f"port {first} is held by {name}" if (name := holder(EVERYWHERE, first)) else None,
         "end what holds them, or set network.port_base (WS_NETWORK__PORT_BASE) to a free range",
     )
+
+
+def choose_health_port(plan: ClusterPlan, reserved: Collection[int]) -> int:
+    """The plan's port of the health server, or the next one that is free, not in `reserved` and no other of the plan's."""
+    entries = {port for node in plan.nodes for port in (node.entry.head, node.entry.dashboard, node.entry.client)}
+    taken = {*reserved, *entries, *plan.ports}
+    for port in range(plan.health_port, _HIGHEST + 1):
+        if port not in taken and is_free(LOOPBACK, port):
+            return port
+    return plan.health_port
 
 
 def _block_ports(node: NodePlan, planned: range, shift: int) -> list[int]:

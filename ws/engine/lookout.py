@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,11 @@ from ws.engine.base import Engine, NodeState, Project
 from ws.engine.token import read_token
 from ws.errors import CheckFailed, CommandFailed
 from ws.node.http_client import HttpFailure, call
-from ws.process import run
-from ws.verify.proof import Spawn
+from ws.node.secret import Secret
+from ws.process import Spawn, run, start
 
 _TAIL = 25
+_ASK_CANDIDATES_EVERY = 2.0
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,15 @@ class Leader:
 
 
 class Lookout:
-    """Eyes on one project's cluster."""
+    """Eyes on one project's cluster. How often its nodes were started anew before it looked first does not count."""
 
     def __init__(self, engine: Engine, project: Project) -> None:
         self.engine = engine
         self.project = project
+        self._restarts = {state.name: state.restarts for state in engine.nodes(project)}
+        self._candidates_asked_at = -math.inf
 
-    def token(self) -> str:
+    def token(self) -> Secret:
         return read_token(self.project.token_path)
 
     def leader(self) -> Leader | None:
@@ -44,13 +48,20 @@ class Lookout:
             answer = call(f"{self.engine.health_url(self.project)}/lease", "GET", None, self.token(), 2.0)
         except HttpFailure:
             return self._leader_by_candidates()
-        lease = answer.get("lease")
-        if not isinstance(lease, dict):
-            return self._leader_by_candidates()
+        lease = answer.get("lease", answer)
+        if lease is None:
+            return None
+        if not isinstance(lease, dict) or "holder" not in lease:
+            return self._leader_by_candidates()  # whatever answers there is no health server of ours
         return Leader(lease["holder"], lease["address"], int(lease["epoch"]), lease.get("held_for"))
 
     def _leader_by_candidates(self) -> Leader | None:
-        running = {state.name for state in self.engine.nodes(self.project) if state.state == "running"}
+        """Ask the candidates one by one; seldom, because each question is a program run on a node that may be starting."""
+        now = time.monotonic()
+        if now < self._candidates_asked_at + _ASK_CANDIDATES_EVERY:
+            return None
+        self._candidates_asked_at = now
+        running = self._running()
         for candidate in self.project.plan.candidates:
             if candidate.hostname not in running:
                 continue
@@ -58,6 +69,9 @@ class Lookout:
             if answer.get("mode") and answer.get("address"):
                 return Leader(str(answer["leader"]), str(answer["address"]), int(str(answer["epoch"] or 0)))
         return None
+
+    def _running(self) -> set[str]:
+        return {state.name for state in self.engine.nodes(self.project) if state.state == "running"}
 
     def _ask_agent(self, name: str) -> dict[str, object]:
         argv = self.engine.exec_command(self.project, name, ["python3", self.engine.agent_program, "look"])
@@ -75,18 +89,11 @@ class Lookout:
         address = leader.address if leader else self.project.config.nodes.head_address
         if address is None:
             return None
-        place = leader.name if leader and leader.name in names else names[0]
+        place = leader.name if leader and leader.name in self._running() else names[0]
 
         def spawn(argv: list[str]) -> subprocess.Popen[str]:
-            return subprocess.Popen(
-                self.engine.exec_command(self.project, place, argv),
-                env={**os.environ, **self.engine.exec_environment(self.project, place)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
+            environment = self.engine.exec_environment(self.project, place)
+            return start(self.engine.exec_command(self.project, place, argv), env=environment)
 
         return address, spawn
 
@@ -94,7 +101,9 @@ class Lookout:
         """Raise CheckFailed where one of these nodes, or the health server, has ended by itself."""
         wanted = {"health", *names}
         for state in self.engine.nodes(self.project):
-            if state.name in wanted and state.failed:
+            before = self._restarts.get(state.name, 0)
+            self._restarts[state.name] = min(before, state.restarts)  # a container made anew counts from zero again
+            if state.name in wanted and (state.restarts > before or state.ended_badly):
                 raise self.died(state)
 
     def died(self, state: NodeState) -> CheckFailed:

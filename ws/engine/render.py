@@ -9,6 +9,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -16,9 +17,11 @@ import jinja2
 from ws.config.models import Config
 from ws.config.plan import ClusterPlan, NodePlan
 from ws.engine.base import Project
-from ws.errors import UsageError
+from ws.errors import EnvironmentProblem, UsageError
 from ws.resources import find
 
+LABEL = "org.cslr-exp-platform.project"
+_MARKS = ("Rendered by `ws render`", LABEL)
 DEFAULT_GATEWAY = "172.17.0.1"
 GATEWAY = f"${{WS_GATEWAY:-{DEFAULT_GATEWAY}}}"
 EVERYWHERE = "0.0.0.0"
@@ -44,6 +47,30 @@ def outdated(project: Project) -> list[str]:
         for name, text in render(project).items()
         if not (path := project.folder / name).exists() or path.read_text(encoding="utf-8") != text
     ]
+
+
+def write_rendered(project: Project) -> list[str]:
+    """Write the rendered files that are not in step; returns their names.
+
+    Raises EnvironmentProblem rather than overwrite a file of the same name that is somebody else's.
+    """
+    stale = outdated(project)
+    for name, text in render(project).items():
+        path = project.folder / name
+        if name in stale and path.exists() and not any(mark in path.read_text(encoding="utf-8") for mark in _MARKS):
+            raise EnvironmentProblem(
+                f"{path} is there already, and not ours",
+                "ws would overwrite it with the Compose file that it renders",
+                "use a folder of its own: ws -C DIR …; or move that file away",
+            )
+        if name in stale:
+            path.write_text(text, encoding="utf-8")
+    return stale
+
+
+def is_ours(path: Path, project: str) -> bool:
+    """Whether this is a Compose file that was rendered for the project of that name."""
+    return path.exists() and f"{LABEL}: {project}" in path.read_text(encoding="utf-8", errors="replace")
 
 
 def _fill(project: Project, name: str, context: dict[str, Any]) -> str:
@@ -88,6 +115,8 @@ def _context(config: Config, plan: ClusterPlan) -> dict[str, Any]:
         "health": {
             "image": config.services.health.image,
             "port": plan.health_port,
+            "whitelist": ",".join(config.nodes.head_whitelist),
+            "lease_ttl": f"{config.nodes.health_service.lease_ttl:g}",
             "address": plan.health_address,
             "ports": _published(entry_addresses, plan.health_port),
         },
@@ -151,7 +180,7 @@ def node_environment(config: Config, plan: ClusterPlan, node: NodePlan) -> dict[
     seconds = "{:g}".format
     return {
         "HEAD_WHITELIST": ",".join(config.nodes.head_whitelist),
-        "HEALTH_URL": str(health.url),
+        "HEALTH_URL": config.health_url,
         "HEALTH_TIMEOUT": seconds(health.timeout),
         "HEALTH_MAX_RETRIES": str(health.max_retries),
         "HEALTH_RETRY_INTERVAL": seconds(health.retry_interval),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ws.errors import EnvironmentProblem
+from ws.node.secret import Secret
 
 
 def ensure_state(state: Path) -> None:
@@ -39,10 +40,10 @@ def ensure_token(path: Path) -> bool:
         return True
 
 
-def read_token(path: Path) -> str:
-    """The token at `path`, or "" where there is none yet."""
+def read_token(path: Path) -> Secret:
+    """The token at `path`, empty where there is none yet."""
     with _explained(path.parent):
-        return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+        return Secret(path.read_text(encoding="utf-8").strip() if path.exists() else "")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from ws.node import guide as guides
-from ws.node.elector import Elector, ElectorSettings
+from ws.node.elector import Elector, ElectorSettings, Elsewhere
 from ws.node.gate import Gate, gate_routes
 from ws.node.gatekeeper import GateClient
 from ws.node.guide import Assignment
@@ -111,17 +111,20 @@ class Agent:
 
     def _start_elector(self, me: Candidate) -> Elector:
         settings = self.settings
+        known = {candidate.name: candidate for candidate in settings.candidates}
         elector = Elector(
             ElectorSettings(
                 me=settings.name,
                 instance=self.instance,
-                candidates=settings.candidates,
+                candidates=[known.get(name) or Elsewhere(name) for name in dict.fromkeys(settings.whitelist)],
                 address=me.head_address,
                 ttl=settings.lease_ttl,
                 health_url=settings.health_url,
                 health_timeout=settings.health_timeout,
                 token=self.token,
                 patience=settings.health_patience,
+                max_retries=settings.health_max_retries,
+                retry_interval=settings.health_retry_interval,
             ),
             on_log=lambda text: say(text, STEP),
         )
@@ -222,8 +225,12 @@ class Agent:
         return ports
 
     def _wait_for_head(self, assignment: Assignment, deadline: float) -> str | None:
-        """Wait until the head's port accepts; returns the obstacle where it never does."""
-        if assignment.mode == "head":
+        """Wait until the head's port accepts; returns the obstacle where it never does.
+
+        A head that has just been elected is starting now, and `ray start` waits for it by itself: a worker that starts
+        beside it is up sooner. Only where that has failed, or nobody vouches for the address, it is looked at first.
+        """
+        if assignment.mode == "head" or (assignment.leader and not self._failures):
             return None
         self.state = "waiting for the head"
         while not self.stopping.is_set():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from ws.node.messages import HEAD, UNDECIDED, WORKER, Claim, Leader, View
 from ws.node.peers import Peers
@@ -25,6 +25,9 @@ class Candidacy:
         rng: random.Random,
         patience: float = 0.0,
         timeout: float = 1.0,
+        max_retries: int = 1,
+        retry_interval: float = math.inf,
+        unreachable: Container[str] = (),
     ) -> None:
         if me not in candidates:
             raise ValueError(f"{me!r} is not a candidate: {', '.join(candidates)}")
@@ -32,8 +35,9 @@ class Candidacy:
         self._candidates = tuple(candidates)
         self._is_first = candidates[0] == me
         self._timing = Timing(ttl, timeout)
+        self._max_retries, self._retry_interval = max_retries, retry_interval
         self._patience, self._rng = patience, rng
-        self._peers = Peers(name for name in candidates if name != me)
+        self._peers = Peers((name for name in candidates if name != me), unreachable)
 
         self._is_head, self._epoch = False, 0
         self._right = Right((peer.name for peer in self._peers), self._timing)
@@ -52,6 +56,8 @@ class Candidacy:
         self._why_released = ""
 
         self._health_up: bool | None = None
+        self._health_failures = 0
+        self._health_refusal = ""
         self._health_ever_up = False
         self._health_at = self._health_asked_at = -math.inf
         self._may_ask_for_lease = self._everyone_answered = False
@@ -66,7 +72,12 @@ class Candidacy:
         if self._leader:
             leader = self._leader
             return View(WORKER, leader.name, leader.address, leader.epoch, up, f"{leader.name} leads")
-        return View(UNDECIDED, None, None, 0, up, self._reason)
+        return View(UNDECIDED, None, None, 0, up, self._reason + self._peers.refusals)
+
+    @property
+    def _health_answers(self) -> bool:
+        """Its last answer came, and was one: it is up, and takes our requests."""
+        return bool(self._health_up) and not self._health_failures and not self._health_refusal
 
     # Leading
 
@@ -126,9 +137,11 @@ class Candidacy:
             return f"the whitelists differ: {self.me} has {', '.join(self._candidates)}"
         if self._is_head:
             return f"{self.me} is head"
-        if self._health_up:
+        if self._health_refusal:
+            return f"the health server is up, and refuses {self.me}"
+        if self._health_answers:
             return f"the health server is up for {self.me}"
-        if self._health_up is None or self._asking_for_lease:
+        if not self._health_failures or self._asking_for_lease:
             return f"{self.me} waits for an answer of the health server"
         follows_sender = self._leader is not None and self._leader.name == claim.name
         if self._leader and not follows_sender:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from ws.node.hearing import ACQUIRE, CLAIM, LOOK, RELEASE, RENEW, Hearing, Question
@@ -28,6 +28,9 @@ class Election(Hearing):
         ttl: how long a lease lasts without a renewal, seconds.
         patience: how long the health server may be away at the start before the first candidate leads without it.
         timeout: the longest wait for an answer.
+        max_retries: how many requests in a row the health server leaves unanswered when it is down.
+        retry_interval: seconds from one of them to the next; never more than the usual pause.
+        unreachable: candidates that nobody here knows how to ask. They count, and never answer.
     """
 
     def __init__(
@@ -41,8 +44,23 @@ class Election(Hearing):
         rng: random.Random,
         patience: float = 0.0,
         timeout: float = 1.0,
+        max_retries: int = 1,
+        retry_interval: float = math.inf,
+        unreachable: Container[str] = (),
     ) -> None:
-        super().__init__(me, instance, candidates, address=address, ttl=ttl, rng=rng, patience=patience, timeout=timeout)
+        super().__init__(
+            me,
+            instance,
+            candidates,
+            address=address,
+            ttl=ttl,
+            rng=rng,
+            patience=patience,
+            timeout=timeout,
+            max_retries=max_retries,
+            retry_interval=retry_interval,
+            unreachable=unreachable,
+        )
         self._pending: dict[int, Question] = {}
         self._last_id = 0
 
@@ -58,12 +76,17 @@ class Election(Hearing):
             sends += [self._ask(now, peer) for peer in self._whom_to_ask() if now >= self._due_at(peer)]
         return sends
 
-    def receive(self, now: float, question_id: int, reply: dict[str, Any] | None, failure: str = "") -> None:
-        """The answer to a Send; None where none came, `failure` then says why. Late and double ones are ignored."""
+    def receive(
+        self, now: float, question_id: int, reply: dict[str, Any] | None, failure: str = "", refused: bool = False
+    ) -> None:
+        """The answer to a Send; None where none came, `failure` then says why. Late and double ones are ignored.
+
+        `refused`: the target is up, and does not take this request from us. That is neither silence nor consent.
+        """
         self.settle(now)
         question = self._pending.pop(question_id, None)
         if question:
-            self._take(now, question, reply, failure)
+            self._take(now, question, None if refused else reply, failure, refused)
 
     def asked(self, now: float, claim: Claim) -> PeerAnswer:
         """Answer another candidate."""
@@ -118,7 +141,7 @@ class Election(Hearing):
         if self._health_question is None and not self.is_done:
             times.append(self._health_at)
         if self._is_head:
-            times.append(self._right.until)
+            times.append(self._acts_until)
         if self._leader:
             times.append(self._leader_until)
         if self._peers.in_round:
@@ -137,14 +160,22 @@ class Election(Hearing):
             self._listening_since = now  # the process was paused: that it heard of no head means nothing
             self._end_lone_lead_after(now, now - self._settled_at)
         self._settled_at = now
-        if self._is_head and now >= self._right.until:
-            self._step_down(now, "neither its lease nor everyone's word could be renewed", release=True)
+        if self._is_head and now >= self._acts_until:
+            refused = self._health_refusal and f"the health server is up, and refuses us: {self._health_refusal}"
+            self._step_down(now, refused or "neither its lease nor everyone's word could be renewed", release=True)
         while self._pending and now >= self._next_deadline:
             overdue = self._pending.pop(next(iter(self._pending)))
-            self._take(now, overdue, None, "no answer in time")
+            self._take(now, overdue, None, "no answer in time", refused=False)
         if self._leader and now >= self._leader_until:
             self._reason = f"{self._leader.name} has not been heard to lead for one lease time"
             self._leader = None
+
+    @property
+    def _acts_until(self) -> float:
+        """Without others there is nobody whose word could be missing, but a server that refuses it may serve another."""
+        if self._health_refusal and not len(self._peers):
+            return self._right.lease_until
+        return self._right.until
 
     def _end_lone_lead_after(self, now: float, gap: float) -> None:
         """No lease ends the lead of a lone head. After a gap in which the others may have come to lead, this does."""
@@ -195,13 +226,13 @@ class Election(Hearing):
     def _whom_to_ask(self) -> list[Peer]:
         """Those that are to be asked sooner or later, as things are, and of whom no answer is awaited."""
         if self._is_head:
-            wanted = list(self._peers) if self._epoch == 0 or not self._health_up else []
+            wanted = list(self._peers) if self._epoch == 0 or self._health_failures else []
         elif self._health_up is False:
             known = self._leader and self._peers.get(self._leader.name)
             wanted = [known] if known else list(self._peers)
         else:
             wanted = self._peers.due_in_round()
-        return [peer for peer in wanted if peer.question is None]
+        return [peer for peer in wanted if peer.question is None and not peer.unreachable]
 
     def _due_at(self, peer: Peer) -> float:
         return -math.inf if self._peers.is_due_in_round(peer) else peer.next_at
@@ -232,7 +263,7 @@ class Election(Hearing):
             leader=view.leader,
             leader_instance=leader_instance,
             address=view.address,
-            health_up=view.health_up,
+            health_up=bool(self._health_up) and not self._health_failures,
             consent=consent,
             reason=reason,
         )

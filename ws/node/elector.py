@@ -15,8 +15,9 @@ from ws.node.fields import BadRequest, Body
 from ws.node.http_client import HttpFailure, call
 from ws.node.http_service import App
 from ws.node.messages import HEAD, HEALTH, UNDECIDED, WORKER, Claim, HealthAnswer, PeerAnswer, Send, View
+from ws.node.secret import Secret, Token
 
-__all__ = ["Elector", "ElectorSettings", "View", "leader_of"]
+__all__ = ["Elector", "ElectorSettings", "Elsewhere", "View", "leader_of"]
 
 RESIGN_LIMIT = 1.0
 
@@ -31,15 +32,27 @@ class Reachable(Protocol):
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A candidate of the whitelist that nobody here knows how to ask. It counts, and never gives its word."""
+
+    name: str
+    agent_url: str = ""
+
+
+@dataclass(frozen=True)
 class ElectorSettings:
     """What one candidate's election needs; times in seconds.
 
     Attributes:
-        me: this candidate's name; it is among `candidates`, which are in the whitelist's order.
+        me: this candidate's name; it is among `candidates`.
+        candidates: the whole whitelist in its order, with `Elsewhere` for a name without a known address.
         instance: tells this process from every other one.
         address: where this candidate's head would listen, host:port.
         health_url: without a path; "": there is no health server.
-        token: "" where authentication is off.
+        health_timeout: for one request.
+        max_retries: how many requests in a row the health server leaves unanswered when it is down.
+        retry_interval: from one of them to the next; never more than a fifth of the ttl.
+        token: empty where authentication is off.
         patience: how long a health server may be away at the start before the first candidate leads without it.
     """
 
@@ -50,8 +63,10 @@ class ElectorSettings:
     ttl: float
     health_url: str
     health_timeout: float = 1.0
-    token: str = ""
+    token: Token = Secret()  # noqa: RUF009  (it does not change)
     patience: float = 3.0
+    max_retries: int = 3
+    retry_interval: float = 1.0
 
 
 class Elector:
@@ -68,6 +83,9 @@ class Elector:
             rng=random.Random(),  # noqa: S311  (spreads requests in time, nothing more)
             patience=settings.patience if settings.health_url else 0.0,
             timeout=settings.health_timeout,
+            max_retries=settings.max_retries if settings.health_url else 1,
+            retry_interval=settings.retry_interval,
+            unreachable={candidate.name for candidate in settings.candidates if not candidate.agent_url},
         )
         urls = {candidate.name: candidate.agent_url for candidate in settings.candidates}
         urls[HEALTH] = settings.health_url
@@ -144,9 +162,10 @@ class Elector:
         self._due = True
         self._changed.notify_all()
 
-    def _took(self, question_id: int, reply: dict[str, Any] | None, failure: str) -> None:
+    def _took(self, question_id: int, reply: dict[str, Any] | None, failure: HttpFailure | None) -> None:
         with self._changed:
-            self._election.receive(steady(), question_id, reply, failure)
+            text, refused = (failure.text, failure.is_refusal) if failure else ("", False)
+            self._election.receive(steady(), question_id, reply, text, refused)
             self._wake()
 
     def _run(self) -> None:
@@ -179,10 +198,13 @@ def _in_words(view: View) -> str:
     return f"election: nobody leads ({view.reason})"
 
 
+Took = Callable[[int, "dict[str, Any] | None", "HttpFailure | None"], None]
+
+
 class _Lane:
     """Sends to one target, one after the other, in a thread of its own: one that hangs delays no other."""
 
-    def __init__(self, target: str, url: str, token: str, took: Callable[[int, dict[str, Any] | None, str], None]) -> None:
+    def __init__(self, target: str, url: str, token: Token, took: Took) -> None:
         self._target, self._url, self._token, self._took = target, url.rstrip("/"), token, took
         self._queue: queue.SimpleQueue[Send | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -202,19 +224,19 @@ class _Lane:
             if send is None:
                 return
             if not self._url:
-                self._took(send.id, None, "none is given")
+                self._took(send.id, None, HttpFailure("refused", "none is given"))
                 continue
             method = "POST" if send.message else "GET"
             url = self._url + send.path
             try:
-                self._took(send.id, call(url, method, send.message or None, self._token, send.timeout), "")
+                self._took(send.id, call(url, method, send.message or None, self._token, send.timeout), None)
             except HttpFailure as failure:
-                self._took(send.id, None, failure.text)
+                self._took(send.id, None, failure)
 
 
 def leader_of(
     health_url: str,
-    token: str,
+    token: Token,
     candidates: Sequence[Reachable],
     timeout: float,
     tried: list[str] | None = None,
@@ -240,7 +262,7 @@ def leader_of(
     return followed
 
 
-def _leader_by_health(url: str, token: str, timeout: float, failures: list[str]) -> View | None:
+def _leader_by_health(url: str, token: Token, timeout: float, failures: list[str]) -> View | None:
     try:
         lease = HealthAnswer.read(call(f"{url.rstrip('/')}/lease", "GET", None, token, timeout), False).lease
     except (HttpFailure, BadRequest) as failure:
@@ -252,7 +274,7 @@ def _leader_by_health(url: str, token: str, timeout: float, failures: list[str])
     return View(WORKER, lease.name, lease.address, lease.epoch, True)
 
 
-def _status_of(candidate: Reachable, token: str, timeout: float, failures: list[str]) -> PeerAnswer | None:
+def _status_of(candidate: Reachable, token: Token, timeout: float, failures: list[str]) -> PeerAnswer | None:
     try:
         url = f"{candidate.agent_url.rstrip('/')}/status"
         answer = PeerAnswer.read(call(url, "GET", None, token, timeout))

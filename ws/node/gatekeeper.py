@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from ws.node.http_client import HttpFailure, call
 from ws.node.log import STEP, say
+from ws.node.secret import Token
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE, _PAUSE_PER_PLACE = 0.3, 3.0, 0.15
 _TIMEOUT = 2.0
@@ -20,7 +21,7 @@ _TIMEOUT = 2.0
 class GateClient:
     """A node's view of the gate. `urls` are the keepers, asked in order until one answers."""
 
-    def __init__(self, name: str, instance: str, token: str, stopping: threading.Event) -> None:
+    def __init__(self, name: str, instance: str, token: Token, stopping: threading.Event) -> None:
         self._who: dict[str, object] = {"name": name, "instance": instance}
         self._token = token
         self._stopping = stopping

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from ws.node.elector import Elector, leader_of
+from ws.node.secret import Token
 from ws.node.settings import Settings
 
 _FOLLOW_INTERVAL = 2.0
@@ -84,7 +85,7 @@ class ElectedGuide:
 class FollowingGuide:
     """This node is no candidate and was given no address: a worker of whoever leads, asked for every two seconds."""
 
-    def __init__(self, settings: Settings, token: str) -> None:
+    def __init__(self, settings: Settings, token: Token) -> None:
         self._settings = settings
         self._token = token
         self._assignment: Assignment | None = None

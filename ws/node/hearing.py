@@ -34,23 +34,46 @@ class Hearing(Candidacy):
     _other_holder: tuple[str, int, float] | None = None
     _round_ends = math.inf
 
-    def _take(self, now: float, question: Question, reply: dict[str, Any] | None, failure: str) -> None:
+    def _take(self, now: float, question: Question, reply: dict[str, Any] | None, failure: str, refused: bool) -> None:
         if question.target != HEALTH:
-            self._take_from_peer(now, self._peers[question.target], question, _read_peer(question, reply))
+            peer = self._peers[question.target]
+            peer.refusal = failure if refused else ""
+            self._take_from_peer(now, peer, question, _read_peer(question, reply))
             return
         self._health_question, self._asking_for_lease = None, False
         answer = _read_health(question, reply)
-        self._health_up = answer is not None
-        if answer is None:
-            self._health_is_down(now, question, failure or "its answer makes no sense")
+        self._health_refusal = failure if refused else ""
+        if refused:
+            self._health_refuses(now, question, failure)
+        elif answer is None:
+            self._health_is_silent(now, question, failure or "its answer makes no sense")
         else:
-            self._health_ever_up = True
+            self._health_failures, self._health_up, self._health_ever_up = 0, True, True
             self._take_from_health(now, question, answer)
 
     # From the health server
 
-    def _health_is_down(self, now: float, question: Question, failure: str) -> None:
+    def _health_refuses(self, now: float, question: Question, failure: str) -> None:
+        """It is up, and others may hold its lease: whom it refuses has no business leading without one."""
+        self._health_failures, self._health_up, self._health_ever_up = 0, True, True
         self._stop_asking_for_lease()
+        self._health_at = max(now, question.sent + self._timing.beat)
+        why = f"the health server is up, and refuses us: {failure}"
+        if self._is_head and self._epoch == 0:
+            self._step_down(now, why, release=False)
+            self._health_at = now + self._timing.beat
+        elif not self._is_head:
+            self._reason = why
+
+    def _health_is_silent(self, now: float, question: Question, failure: str) -> None:
+        """One request without an answer; several in a row mean that it is down."""
+        self._stop_asking_for_lease()
+        self._health_failures += 1
+        if self._health_failures < self._max_retries:
+            self._health_at = now + min(self._retry_interval, self._timing.beat)
+            self._reason = f"the health server does not answer: {failure}"
+            return
+        self._health_up = False
         calm = self._leader is not None and not self._is_head
         self._health_at = max(now, question.sent + (self._timing.beat if calm else self._timing.retry))
         self._reason = f"the health server is down: {failure}"
@@ -62,7 +85,7 @@ class Hearing(Candidacy):
             self._to_release = None
             self._health_at = now
         elif question.path == ACQUIRE and answer.ok and answer.lease:
-            self._granted(now, question, answer.lease)
+            self._granted(now, question, answer.lease, answer.ttl)
         elif question.path == RENEW:
             self._renewal(now, question, answer)
         elif self._is_head and self._epoch == 0:
@@ -70,21 +93,24 @@ class Hearing(Candidacy):
         elif not self._is_head:
             self._look_at(now, question, answer)
 
-    def _granted(self, now: float, question: Question, lease: Leader) -> None:
+    def _next_renewal(self, now: float, question: Question, ttl: float | None) -> float:
+        return max(now, question.sent + min(self._timing.beat, math.inf if ttl is None else ttl / 5))
+
+    def _granted(self, now: float, question: Question, lease: Leader, ttl: float | None) -> None:
         if lease.instance != self.instance or self._resigned or now >= question.sent + self._timing.span:
             self._to_release, self._why_released = lease.epoch, "granted too late"
             return
         self._right.clear()
-        self._right.renewed(question.sent)
+        self._right.renewed(question.sent, ttl)
         self._lead(lease.epoch, "it holds the lease")
-        self._health_at = max(now, question.sent + self._timing.beat)
+        self._health_at = self._next_renewal(now, question, ttl)
 
     def _renewal(self, now: float, question: Question, answer: HealthAnswer) -> None:
-        self._health_at = max(now, question.sent + self._timing.beat)
+        self._health_at = self._next_renewal(now, question, answer.ttl)
         if not self._is_head or question.epoch != self._epoch:
             return
         if answer.ok:
-            self._right.renewed(question.sent)
+            self._right.renewed(question.sent, answer.ttl)
             self._reason = "it holds the lease"
             return
         self._step_down(now, f"the health server says: {answer.reason}", release=False)
@@ -151,11 +177,11 @@ class Hearing(Candidacy):
 
     @property
     def _wait_for_first(self) -> float:
-        """The first candidate is the only one that may lead without a lease. Where it cannot be asked: until when
-        to listen whether it does.
+        """The first candidate is the only one that may lead without a lease. Where it does not answer: until when
+        to listen whether it does. One that is elsewhere is not waited for: the start would always take so long.
         """
         first = self._peers.get(self._candidates[0])
-        return self._silence_ends if first and first.answer is None else 0.0
+        return self._silence_ends if first and first.answer is None and not first.unreachable else 0.0
 
     def _meet_holder(self, now: float, question: Question, answer: HealthAnswer) -> None:
         """This head has no lease, and somebody else has: yield, unless it is left over from a former run."""

@@ -12,7 +12,11 @@ import time
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from ws.node.secret import Token, revealed
+
 LARGEST_ANSWER = 1 << 20
+_PASSING = (408, 429)
+"""Statuses that say "try again", not "not you"."""
 
 
 class HttpFailure(Exception):
@@ -31,12 +35,17 @@ class HttpFailure(Exception):
         self.text = text
         self.status = status
 
+    @property
+    def is_refusal(self) -> bool:
+        """Something is up there and does not take this request from us: a wrong token, a name that it does not know."""
+        return self.status is not None and 400 <= self.status < 500 and self.status not in _PASSING
+
 
 def call(
     url: str,
     method: str = "GET",
     body: dict[str, Any] | None = None,
-    token: str = "",
+    token: Token = "",
     timeout: float = 5.0,
 ) -> dict[str, Any]:
     """Send one request, and return the JSON object of the answer. Raises HttpFailure, and nothing else.
@@ -50,7 +59,7 @@ def call(
     try:
         with _connect(host, port, deadline) as connection:
             _within(connection, deadline)
-            connection.sendall(_request(parts.path or "/", place, method, body, token))
+            connection.sendall(_request(parts.path or "/", place, method, body, revealed(token)))
             raw = _read_all(connection, deadline)
     except socket.timeout:
         raise HttpFailure("timeout", f"{place} did not answer within {timeout:g} s") from None

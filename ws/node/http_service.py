@@ -17,6 +17,7 @@ from typing import Any
 
 from ws.node.clock import steady
 from ws.node.fields import BadRequest, Body
+from ws.node.secret import Secret, Token
 
 Handler = Callable[[Body], tuple[int, dict[str, Any]]]
 App = Mapping[tuple[str, str], Handler]
@@ -31,12 +32,13 @@ MOST_CONNECTIONS = 256
 class HttpService:
     """Serves `app` from threads of its own, between `start` and `stop`.
 
-    `GET /` answers `OK` to everyone. Everything else needs the token where there is one ("" or None: there is none).
+    `GET /` answers `OK` to everyone. Everything else needs the token where there is one (empty or None: there is none).
     Port 0 takes a free one; `port` then tells which. The constructor binds, and raises OSError where it cannot.
     """
 
-    def __init__(self, app: App, host: str, port: int, token: str | None = None) -> None:
-        self._server = _Server((host, port), app, token or "")
+    def __init__(self, app: App, host: str, port: int, token: Token | None = None) -> None:
+        guard = token if isinstance(token, Secret) else Secret(token or "")
+        self._server = _Server((host, port), app, guard)
         self._threads = [
             threading.Thread(target=self._server.serve_forever, args=(0.1,), name="http", daemon=True),
             threading.Thread(target=self._server.open.watch, name="http deadlines", daemon=True),
@@ -112,7 +114,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 512
 
-    def __init__(self, address: tuple[str, int], app: App, token: str) -> None:
+    def __init__(self, address: tuple[str, int], app: App, token: Secret) -> None:
         self.app = app
         self.token = token
         self.open = _Connections()
@@ -232,7 +234,7 @@ class _Request(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization")
         if given is None:
             raise _RefusalError(401, "a token is needed: Authorization: Bearer <token>")
-        if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {self.server.token}".encode()):
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {self.server.token.reveal()}".encode()):
             raise _RefusalError(401, "the token is not the one that this cluster uses")
 
     def _find(self, path: str) -> Handler:

@@ -15,6 +15,10 @@ from typing import Any
 from ws.node.clock import steady
 
 KEPT_CHANGES = 50
+LARGEST_EPOCH = (1 << 53) - 1
+"""What every JSON reader still tells from its neighbours."""
+LONGEST_JUMP = 1000
+"""How far above its own epoch a book follows what others say that they have seen."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ class LeaseBook:
         self._lease = kept.lease
         self._history: deque[Change] = deque(kept.history, maxlen=KEPT_CHANGES)
         self._recovering = recovering
+        self._has_no_past = state is None
         self._began = clock()
         self._expires = self._began + (kept.lease.ttl if kept.lease else 0.0)
         self._expiry_told = kept.lease is None
@@ -166,8 +171,10 @@ class LeaseBook:
             self._expires, self._expiry_told = now + held.ttl, False
             return Outcome(True, held, "renewed")
         if self._has_forgotten(epoch, live) and address and ttl > 0:
+            if epoch > self._highest_believed:
+                return Outcome(False, live, f"epoch {epoch} is beyond anything that was granted here")
             return self._adopt(Lease(candidate, instance, address, epoch, self._wall(), ttl))
-        self._epoch = max(self._epoch, epoch)
+        self._epoch = max(self._epoch, min(epoch, self._highest_believed))
         return Outcome(False, live, f"epoch {epoch} is over")
 
     def release(self, candidate: str, instance: str, epoch: int, why: str = "released by its holder") -> Outcome:
@@ -210,6 +217,15 @@ class LeaseBook:
             self._tell("expired", self._lease, "not renewed in time")
         return None
 
+    @property
+    def _highest_believed(self) -> int:
+        """The highest epoch that a candidate may claim to have seen: one request must not use up those to come.
+
+        A book without a past may have lost one, in which the epochs went on from the wall clock.
+        """
+        own = max(self._epoch, int(self._wall())) if self._has_no_past else self._epoch
+        return min(own + LONGEST_JUMP, LARGEST_EPOCH)
+
     def _has_forgotten(self, epoch: int, live: Lease | None) -> bool:
         """Whether a claim to `epoch` shows that this book has lost its memory.
 
@@ -220,7 +236,9 @@ class LeaseBook:
         return live is None and epoch > self._epoch
 
     def _grant(self, candidate: str, instance: str, address: str, ttl: float, seen_epoch: int) -> Outcome:
-        epoch = max(self._epoch, seen_epoch) + 1
+        epoch = max(self._epoch, min(seen_epoch, self._highest_believed)) + 1
+        if epoch > LARGEST_EPOCH:
+            return Outcome(False, None, "every epoch has been given: empty the health server's state folder")
         lease = Lease(candidate, instance, address, epoch, self._wall(), ttl)
         why = "nobody held it" if self._lease is None else f"epoch {self._lease.epoch} is over"
         self._commit(epoch, lease, Change(lease.granted_at, "granted", candidate, epoch, why))
@@ -236,7 +254,7 @@ class LeaseBook:
     def _commit(self, epoch: int, lease: Lease | None, change: Change) -> None:
         history = (*self._history, change)[-KEPT_CHANGES:]
         self._save(BookState(epoch, lease, history))
-        self._epoch, self._lease = epoch, lease
+        self._epoch, self._lease, self._has_no_past = epoch, lease, False
         # Counted from after the write: a slow disk must not shorten what the holder counts from its request.
         self._expires = self._clock() + (lease.ttl if lease else 0.0)
         self._expiry_told = lease is None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ws.node.clock import steady
-from ws.node.lease import BookState, Change, Lease, LeaseBook
+from ws.node.lease import LARGEST_EPOCH, BookState, Change, Lease, LeaseBook
 
 FILE_NAME = "lease.json"
 
@@ -100,7 +100,8 @@ def _parse(text: str) -> BookState:
         state = BookState(raw["epoch"], lease, tuple(Change(**change) for change in raw["history"]))
     except (ValueError, TypeError, KeyError) as error:
         raise StateUnreadableError(f"{type(error).__name__}: {error}") from error
-    if not isinstance(state.epoch, int) or (lease and not _is_sound(lease, state.epoch)):
+    is_epoch = isinstance(state.epoch, int) and 0 <= state.epoch <= LARGEST_EPOCH
+    if not is_epoch or (lease and not _is_sound(lease, state.epoch)):
         raise StateUnreadableError("a value of the wrong kind")
     return state
 

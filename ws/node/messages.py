@@ -149,6 +149,7 @@ class HealthAnswer:
         ok: the request was granted; None for a mere look.
         lease: the one in force.
         expires_in: seconds that it lasts without a renewal.
+        ttl: seconds that each renewal gives it; None where the server does not say.
         released: nobody can believe to hold the lease.
     """
 
@@ -157,6 +158,7 @@ class HealthAnswer:
     expires_in: float
     released: bool
     reason: str
+    ttl: float | None = None
 
     @staticmethod
     def read(body: Body, with_outcome: bool) -> HealthAnswer:
@@ -164,15 +166,16 @@ class HealthAnswer:
         fields = Fields(body)
         if with_outcome and "ok" not in body:
             raise BadRequest("the field 'ok' is missing")
-        lease, left = None, 0.0
+        lease, left, ttl = None, 0.0, None
         if body.get("lease") is not None:
             if not isinstance(body["lease"], dict):
                 raise BadRequest("'lease' must be an object")
             held = Fields(body["lease"])
             lease = Leader(held.text("holder"), held.text("instance"), held.text("address"), held.whole("epoch"))
             left = held.seconds("expires_in") if body["lease"].get("expires_in") else 0.0
+            ttl = held.seconds("ttl") if "ttl" in body["lease"] else None
         ok = fields.flag("ok") if with_outcome else None
-        return HealthAnswer(ok, lease, left, fields.flag("released"), fields.text("reason", "", longest=1000))
+        return HealthAnswer(ok, lease, left, fields.flag("released"), fields.text("reason", "", longest=1000), ttl)
 
 
 def _role(fields: Fields) -> str:

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 
-_POLL = 0.2
+_POLL = 0.05
 _CONNECT_TIMEOUT = 2.0
 
 

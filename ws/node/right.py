@@ -55,12 +55,13 @@ class Right:
 
     def clear(self) -> None:
         self.alone = False
-        self._lease_until = -math.inf
+        self.lease_until = -math.inf
         self._word_until = dict.fromkeys(self._others, -math.inf)
 
-    def renewed(self, sent: float) -> None:
-        """The health server granted what was asked for at `sent`."""
-        self._lease_until = max(self._lease_until, sent + self._timing.span)
+    def renewed(self, sent: float, ttl: float | None = None) -> None:
+        """The health server granted what was asked for at `sent`, for `ttl` seconds where it says so."""
+        granted = self._timing if ttl is None or ttl >= self._timing.ttl else Timing(ttl, self._timing.longest_wait)
+        self.lease_until = max(self.lease_until, sent + granted.span)
 
     def consented(self, other: str, sent: float) -> None:
         """`other` gave its word when it was asked at `sent`."""
@@ -76,4 +77,4 @@ class Right:
 
     @property
     def until(self) -> float:
-        return math.inf if self.alone else max(self._lease_until, self.everyones_word_until)
+        return math.inf if self.alone else max(self.lease_until, self.everyones_word_until)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ws.node.secret import Secret
+
 
 class SettingsError(Exception):
     """An environment variable is missing or can't be understood; the text names it and what would be right."""
@@ -55,6 +57,8 @@ class Settings:
     health_url: str
     health_timeout: float
     health_patience: float
+    health_max_retries: int
+    health_retry_interval: float
     lease_ttl: float
     head_address: str
     head_address_cfg: str
@@ -80,10 +84,10 @@ class Settings:
     def me(self) -> Candidate | None:
         return next((candidate for candidate in self.candidates if candidate.name == self.name), None)
 
-    def token(self) -> str:
-        """The cluster's token, or "" where authentication is off."""
+    def token(self) -> Secret:
+        """The cluster's token, empty where authentication is off."""
         if not self.token_path:
-            return ""
+            return Secret()
         try:
             with open(self.token_path, encoding="utf-8") as file:
                 token = file.read().strip()
@@ -93,7 +97,7 @@ class Settings:
             raise SettingsError(f"RAY_AUTH_TOKEN_PATH={self.token_path} is no text") from None
         if not token:
             raise SettingsError(f"RAY_AUTH_TOKEN_PATH={self.token_path} is empty")
-        return token
+        return Secret(token)
 
 
 class _Reader:
@@ -149,6 +153,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         health_url=read.text("HEALTH_URL").rstrip("/"),
         health_timeout=health_timeout,
         health_patience=retries * (health_timeout + interval),
+        health_max_retries=max(1, retries),
+        health_retry_interval=interval,
         lease_ttl=read.above_zero("LEASE_TTL", 10),
         head_address=_read_address(read, "HEAD_ADDRESS"),
         head_address_cfg=_read_address(read, "HEAD_ADDRESS_CFG"),

@@ -22,6 +22,7 @@ import time
 
 CHECKS = ("task", "pull", "serve", "runtime_env")
 RETRY_PAUSE = 1.0  # seconds
+CONNECT_LIMIT = 20.0  # seconds; then whoever started us looks anew who leads
 IMPATIENCE = 6.0  # seconds until checks that hang together are tried one by one
 SIZE = 2_000_000  # bytes; objects under 100 kB travel inside messages and would prove nothing
 
@@ -40,12 +41,16 @@ def connect(address, deadline):
     """Connect once the address accepts; `ray.init` on a closed port can end the process."""
     if "://" not in address:
         host, _, port = address.rpartition(":")
+        obstacle = TimeoutError("no time left")
         while time.monotonic() < deadline:
             try:
                 socket.create_connection((host, int(port)), timeout=2).close()
                 break
-            except OSError:
+            except OSError as error:
+                obstacle = error
                 time.sleep(0.1)
+        else:
+            raise obstacle
     import ray
 
     if "://" not in address:
@@ -78,9 +83,13 @@ def await_raylet(address, deadline):
 
 
 class Node:
-    """A node under proof: pending checks as (check, Ray object reference), what passed, and the last error of the rest."""
+    """A node under proof: pending checks as (check, Ray object reference), what passed, and the last error of the rest.
 
-    def __init__(self, name, node_id):
+    A silent one is a partner for another node's objects, and nobody hears of it.
+    """
+
+    def __init__(self, name, node_id, silent):
+        self.silent = silent
         self.name = name
         self.node_id = node_id
         self.began = time.monotonic()
@@ -92,6 +101,8 @@ class Node:
     def passes(self, check):
         if check not in self.passed:
             self.passed.add(check)
+            if self.silent:
+                return
             emit("check", node=self.name, check=check, ok=True, seconds=round(time.monotonic() - self.began, 3))
 
     def fails(self, check, why):
@@ -102,7 +113,7 @@ class Node:
 
     def report_missing(self):
         for check in CHECKS:
-            if check not in self.passed:
+            if check not in self.passed and not self.silent:
                 emit("check", node=self.name, check=check, ok=False, why=self.errors.get(check, "no answer in time"))
 
 
@@ -115,6 +126,7 @@ class Prober:
         self.names = names
         self.deadline = deadline
         self.nodes = {}
+        self.alive = {}
         self.home = ray.get_runtime_context().get_node_id()
         self.parcel = ray.put(bytes(SIZE))
         self.define_tasks()
@@ -147,21 +159,34 @@ class Prober:
         return False
 
     def proven(self):
-        return all(name in self.nodes and self.nodes[name].passed.issuperset(CHECKS) for name in self.names)
+        """Whether every expected node has passed, and is alive still."""
+        return all(
+            name in self.nodes
+            and self.nodes[name].passed.issuperset(CHECKS)
+            and self.alive.get(name) == self.nodes[name].node_id
+            for name in self.names
+        )
 
     def admit(self):
         """Start the checks of every expected node that has come alive, and again where something failed."""
-        for info in self.ray.nodes():
-            name, node_id = info["NodeName"], info["NodeID"]
-            if not info["Alive"] or name not in self.names:
-                continue
+        self.alive = {info["NodeName"]: info["NodeID"] for info in self.ray.nodes() if info["Alive"]}
+        for name in self.expected():
             node = self.nodes.get(name)
-            if node is None or node.node_id != node_id:
-                emit("alive", node=name)
-                node = self.nodes[name] = Node(name, node_id)
+            if node is None or node.node_id != self.alive[name]:
+                if name in self.names:
+                    emit("alive", node=name)
+                node = self.nodes[name] = Node(name, self.alive[name], silent=name not in self.names)
                 self.start(node)
             elif node.again_at and time.monotonic() > node.again_at and not node.passed.issuperset(CHECKS):
                 self.start(node, together=False)
+
+    def expected(self):
+        """Names of the living nodes to be proven; where that is the driver's own alone, with a partner for its objects."""
+        living = [name for name in self.names if name in self.alive]
+        others = [name for name in self.alive if self.alive[name] != self.home]
+        if others and len(self.names) == 1 and [self.alive[name] for name in living] == [self.home]:
+            living.append(others[0])
+        return living
 
     def start(self, node, together=True):
         """Submit a node's checks: all in one worker process with a runtime environment, or each by itself.
@@ -174,7 +199,7 @@ class Prober:
         plain = environment if together else here
         task = self.where.options(**plain).remote()
         node.pending.append(("task", task))
-        if node.node_id != self.home or len(self.names) == 1:
+        if node.node_id != self.home or len(self.names) == len(self.alive) == 1:
             # One after the other, so that one worker process does for all.
             pulled = self.pull.options(**plain).remote(self.parcel, task)
             node.pending.append(("pull", pulled))
@@ -234,7 +259,7 @@ def main():
     params = json.loads(sys.argv[1])
     deadline = time.monotonic() + params["timeout"]
     try:
-        ray = connect(params["address"], deadline)
+        ray = connect(params["address"], min(deadline, time.monotonic() + CONNECT_LIMIT))
     except Exception as error:
         emit("done", ok=False, why=brief(error))
         return 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ws.errors import CheckFailed
+from ws.process import Spawn
 
 CHECKS = ("task", "pull", "serve", "runtime_env")
 WORDS = {
@@ -35,7 +36,6 @@ _WATCH_INTERVAL = 0.5
 _LATENESS = 5.0  # seconds that a prober may take beyond its deadline, and to end
 
 Event = dict[str, Any]
-Spawn = Callable[[list[str]], "subprocess.Popen[str]"]
 
 
 @dataclass
@@ -98,7 +98,7 @@ def prove(
             again where the prober ends early, because the head may have moved.
         watch: called twice a second; raises where waiting has become vain (a node has died).
         evidence: gives the tail of a node's log, for the error.
-        on_event: called with each of the prober's events.
+        on_event: called with each of the prober's events, and `{"event": "proven", "node"}` once a node lacks nothing.
 
     Raises:
         CheckFailed: some node was not proven in time; it says which, what it lacks and why.
@@ -148,6 +148,8 @@ def _follow(
                 return
             proof.take(event)
             on_event(event)
+            if event["event"] == "check" and proof.proven(event["node"]):
+                on_event({"event": "proven", "node": event["node"]})
             if event["event"] == "done":
                 done = True
                 return
@@ -177,14 +179,15 @@ def _events(process: subprocess.Popen[str]) -> queue.Queue[Event | None]:
     def read() -> None:
         assert process.stdout is not None
         stray = ""
-        for line in process.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                stray = line.strip() or stray
-                continue
-            if isinstance(event, dict) and "event" in event:
-                events.put(event)
+        with process.stdout as output:
+            for line in output:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    stray = line.strip() or stray
+                    continue
+                if isinstance(event, dict) and "event" in event:
+                    events.put(event)
         if stray:
             events.put({"event": "connecting", "why": stray})
         events.put(None)

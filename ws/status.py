@@ -9,6 +9,7 @@ from ws.console import table
 from ws.engine.base import Engine, NodeState, Project
 from ws.engine.lookout import Lookout
 from ws.errors import EnvironmentProblem
+from ws.node.secret import Secret
 
 Status = dict[str, Any]
 
@@ -31,7 +32,7 @@ def gather(engine: Engine, project: Project) -> Status:
     return found
 
 
-def _ask_dashboard(found: Status, token: str) -> dict[str, RayNode]:
+def _ask_dashboard(found: Status, token: Secret) -> dict[str, RayNode]:
     if "dashboard" not in found["entries"]:
         found["problems"].append("no candidate runs, so nothing leads to the head")
         return {}

@@ -11,8 +11,8 @@ import pytest
 from tests.engine.fake_engine import NOWHERE, FakeEngine, answering, dashboard_answers, ray_node
 from tests.projects import make_project
 from ws.engine.base import NodeState, Project
-from ws.engine.status import gather, lines
 from ws.engine.token import ensure_token
+from ws.status import gather, lines
 
 RUNNING = [NodeState(name, "running", started_at=1000.0) for name in ("health", "ray-cpu", "ray-gpu")]
 LEASE = {"holder": "ray-cpu", "address": "ray-cpu:6379", "epoch": 7, "held_for": 61.5}
