@@ -68,7 +68,7 @@ def print_table(groups: dict[tuple[int, int], list[Report]], spent: dict[tuple[i
         if reports:
             print(row(f"{low}-{high}", reports, spent[low, high]))
     print(row("all", everything, sum(spent.values())))
-    print("lone head: runs in which a head that started without a health server acted beside another one for a while.")
+    print("lone head: runs in which a head that started without a health server acted beside one with a lease for a while.")
 
 
 if __name__ == "__main__":
