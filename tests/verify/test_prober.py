@@ -104,9 +104,9 @@ def test_a_node_that_works_is_proven(head: str, environ: dict[str, str]) -> None
 
 
 def test_a_node_that_nobody_knows_is_not_proven(head: str, environ: dict[str, str]) -> None:
-    code, events = play(environ, NAME, "ray-unknown", timeout=20)
+    code, events = play(environ, NAME, "ray-unknown", timeout=10)
     assert code == 1
-    assert {event["node"] for event in events if "node" in event} == {NAME}
+    assert {event["node"] for event in events if "node" in event} <= {NAME}
     assert events[-1] == {"event": "done", "ok": False}
 
 
@@ -125,11 +125,14 @@ def test_it_ends_when_nobody_listens_any_more(head: str, environ: dict[str, str]
         assert process.wait(timeout=60) == 1
 
 
-def test_without_the_token_it_says_why_it_can_not_connect(head: str, environ: dict[str, str]) -> None:
-    code, events = play({**environ, "RAY_AUTH_MODE": "disabled"}, NAME, timeout=5)
-    print(code, events)
-    assert code == 99
-    assert of(events, "connected") == []
+def test_without_the_token_it_says_so_while_it_tries_on(head: str, environ: dict[str, str]) -> None:
+    params = json.dumps({"address": head, "nodes": [NAME], "timeout": 3600})
+    with spawn(["python3", "-u", "-c", TEXT, params], {**environ, "RAY_AUTH_MODE": "disabled"}) as process:
+        assert process.stdout
+        event = next(json.loads(line) for line in process.stdout if line.startswith("{"))
+        assert event["event"] == "connecting"
+        assert "Authentication token is missing or incorrect" in event["why"]
+        process.kill()
 
 
 def test_at_a_closed_port_it_says_so(environ: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ws.node.http_client import HttpFailure, call
-from ws.node.log import STEP, say
+from ws.node.log import BAD, STEP, say
 from ws.node.secret import Token
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE, _PAUSE_PER_PLACE = 0.3, 3.0, 0.15
@@ -67,5 +67,7 @@ class GateClient:
     def _ask(self, url: str, verb: str, body: dict[str, object]) -> dict[str, object] | None:
         try:
             return call(f"{url}/gate/{verb}", "POST", body, self._token, _TIMEOUT)
-        except HttpFailure:
+        except HttpFailure as failure:
+            if failure.is_refusal and verb == "enter":
+                say(f"the gate refuses this node: {failure.text}", BAD)
             return None

@@ -13,7 +13,7 @@ from ws.node.peers import Peer
 
 LOOK, ACQUIRE, RENEW, RELEASE = "/lease", "/lease/acquire", "/lease/renew", "/lease/release"
 CLAIM = "/claim"
-HURRY = 0.25
+HURRY = 0.1  # seconds; peers that are there answer within milliseconds
 
 
 @dataclass(frozen=True)
