@@ -187,10 +187,7 @@ def test_a_node_that_is_not_there_has_no_log(place: Place) -> None:
         place.log("no-such-node")
 
 
-def test_up_of_one_node_leaves_it_as_it_is(place: Place, kind: str, request: pytest.FixtureRequest) -> None:
-    if kind == "compose":
-        # The nodes that are named decide what Compose keeps of `depends_on`, and with it whether a container is as wanted.
-        request.applymarker(pytest.mark.xfail(reason="Compose makes its container anew", strict=True))
+def test_up_of_one_node_leaves_it_as_it_is(place: Place) -> None:
     before = place.states()
     place.up(["ray-gpu"])
     assert place.states() == before

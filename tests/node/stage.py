@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from tests.ports import free_ports
-from ws.node.http_client import HttpFailure, call
+from ws.node.http_client import call
 from ws.node.settings import Candidate
 from ws.resources import node_folder
 from ws.wait import NotYet, wait_for
@@ -265,12 +265,3 @@ def greeting(port: int) -> str:
             return lines.readline().strip()
     except OSError:
         return ""
-
-
-def answers(url: str) -> bool:
-    """Whether something answers there at all."""
-    try:
-        call(url, token=TOKEN)
-    except HttpFailure as failure:
-        return failure.kind in ("status", "garbage")
-    return True

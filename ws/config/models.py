@@ -99,7 +99,9 @@ class HealthService(Section):
     )
     timeout: Seconds = Field(default=1.0, description="Seconds for one request.")
     max_retries: int = Field(default=3, strict=True, ge=1, le=100, description="Requests before it counts as down.")
-    retry_interval: Seconds = Field(default=1.0, description="Seconds between two such requests; never more than a fifth of lease_ttl.")
+    retry_interval: Seconds = Field(
+        default=1.0, description="Seconds between two such requests; never more than a fifth of lease_ttl."
+    )
     lease_ttl: Seconds = Field(
         default=10.0,
         description="Seconds that a lease lasts without renewal; more than max_retries * (timeout + retry_interval).",

@@ -19,7 +19,7 @@ from ws.engine.init import write_schema
 from ws.engine.logs import new_log_folder
 from ws.engine.machine import Machine
 from ws.engine.preflight import check_compose
-from ws.engine.render import COMPOSE_FILE, GPU_FILE, LABEL, is_ours, write_rendered
+from ws.engine.render import COMPOSE_FILE, GPU_FILE, LABEL, SETTINGS_LABEL, is_ours, settings_marks, write_rendered
 from ws.engine.token import ensure_token
 from ws.errors import CommandFailed, EnvironmentProblem
 from ws.process import Completed, Runner, run
@@ -116,8 +116,12 @@ class ComposeEngine:
         check_compose(self.client, project, names, self.machine)
 
     def up(self, project: Project, names: Sequence[str]) -> None:
+        fresh = self._as_wanted(project)
+        stale = [name for name in ("health", *names) if name not in fresh]
+        if not stale:
+            return
         try:
-            self._compose(project, "up", "--no-start", "--no-deps", "--quiet-pull", "health", *names)
+            self._compose(project, "up", "--no-start", "--no-deps", "--quiet-pull", *stale)
         except CommandFailed as error:
             raise _not_started(error.output.strip()[-2000:]) from None
         candidates = {node.hostname for node in project.plan.candidates}
@@ -129,6 +133,27 @@ class ComposeEngine:
         # others' ports compete with theirs. Compose would go one by one along `depends_on`.
         self._start_all(stopped[:2])
         self._start_all(stopped[2:])
+
+    def _as_wanted(self, project: Project) -> set[str]:
+        """Names of what runs from the settings and the image that the config gives now: it is left alone."""
+        marks = settings_marks(project)
+        prefix = f"{project.plan.project}-"
+        return {
+            name
+            for container in self._containers(project)
+            if (name := str(container.name).removeprefix(prefix)) in marks
+            and container.status == "running"
+            and container.labels.get(SETTINGS_LABEL) == marks[name]
+            and self._image_id(container.attrs["Config"]["Image"]) == container.attrs["Image"]
+        }
+
+    def _image_id(self, name: str) -> str | None:
+        from docker.errors import ImageNotFound
+
+        try:
+            return self.client.images.get(name).id
+        except ImageNotFound:
+            return None
 
     def _start_all(self, containers: Sequence[Container]) -> None:
         from docker.errors import DockerException
@@ -217,11 +242,15 @@ class ComposeEngine:
     def logs(self, project: Project, name: str, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
         stream: Any = self._container(project, name).logs(stream=True, follow=follow, tail="all" if tail is None else tail)
         rest = b""
-        for piece in stream:
-            *lines, rest = (rest + piece).split(b"\n")
-            yield from (line.decode(errors="replace") for line in lines)
-        if rest:
-            yield rest.decode(errors="replace")
+        try:
+            for piece in stream:
+                *lines, rest = (rest + piece).split(b"\n")
+                yield from (line.decode(errors="replace") for line in lines)
+            if rest:
+                yield rest.decode(errors="replace")
+        finally:
+            if follow:
+                stream.close()
 
     def _container(self, project: Project, name: str) -> Container:
         from docker.errors import NotFound

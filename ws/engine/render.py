@@ -5,6 +5,7 @@ What belongs to one machine is left to variables with defaults, which `.env` set
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import json
 import re
@@ -21,6 +22,7 @@ from ws.errors import EnvironmentProblem, UsageError
 from ws.resources import find
 
 LABEL = "org.cslr-exp-platform.project"
+SETTINGS_LABEL = "org.cslr-exp-platform.settings"
 _MARKS = ("Rendered by `ws render`", LABEL)
 DEFAULT_GATEWAY = "172.17.0.1"
 GATEWAY = f"${{WS_GATEWAY:-{DEFAULT_GATEWAY}}}"
@@ -106,7 +108,26 @@ def plain(value: object) -> str:
     return text if is_name else quoted(text)
 
 
+def settings_marks(project: Project) -> dict[str, str]:
+    """For the health server and each node, a short hash of all that its container is made from.
+
+    It stands in the container's label, and tells whether one that runs is still as the config wants it. Compose's own hash
+    cannot: it differs with the names that a command gives.
+    """
+    context = _context(project.config, project.plan)
+    return {"health": context["health"]["settings"], **{node["hostname"]: node["settings"] for node in context["nodes"]}}
+
+
 def _context(config: Config, plan: ClusterPlan) -> dict[str, Any]:
+    context = _unmarked_context(config, plan)
+    shared = [context["project"], context["extra_hosts"], config.network.model_dump(mode="json")]
+    for service in (context["health"], *context["nodes"]):
+        text = json.dumps([service, shared], sort_keys=True, default=str)
+        service["settings"] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return context
+
+
+def _unmarked_context(config: Config, plan: ClusterPlan) -> dict[str, Any]:
     entry_addresses = published_on(config)
     return {
         "project": plan.project,

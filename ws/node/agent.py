@@ -70,6 +70,7 @@ class Agent:
         self.state = "deciding"
         self._gate_client = GateClient(settings.name, self.instance, self.token, self.stopping)
         self._service: HttpService | None = None
+        self._elector: Elector | None = None
         self._relay: Relay | None = None
         self._failures = 0
 
@@ -79,6 +80,9 @@ class Agent:
         self._guide = self._choose_guide()
         try:
             self._service = self._open_service()
+            # Only now: the other candidates' questions are answered from the first moment on.
+            if self._elector:
+                self._elector.start()
             return self._live()
         finally:
             self._guide.stop()
@@ -99,7 +103,8 @@ class Agent:
             return guides.FixedGuide(settings.head_address)
         if settings.is_candidate and settings.me:
             say(f"a candidate (whitelist: {whitelist}): the lease decides who is head", STEP)
-            return guides.ElectedGuide(self._start_elector(settings.me))
+            self._elector = self._make_elector(settings.me)
+            return guides.ElectedGuide(self._elector)
         if settings.is_candidate:
             raise SettingsError(f"WS_CANDIDATES does not tell the ports of this candidate, {settings.name!r}")
         say(f"not in the whitelist ({whitelist}): a worker", STEP)
@@ -109,10 +114,10 @@ class Agent:
             return guides.FixedGuide(settings.head_address_cfg)
         return guides.FollowingGuide(settings, self.token)
 
-    def _start_elector(self, me: Candidate) -> Elector:
+    def _make_elector(self, me: Candidate) -> Elector:
         settings = self.settings
         known = {candidate.name: candidate for candidate in settings.candidates}
-        elector = Elector(
+        return Elector(
             ElectorSettings(
                 me=settings.name,
                 instance=self.instance,
@@ -128,9 +133,6 @@ class Agent:
             ),
             on_log=lambda text: say(text, STEP),
         )
-        self._elector = elector
-        elector.start()
-        return elector
 
     def _open_service(self) -> HttpService | None:
         """The agent's own port: peers ask it in elections, nodes for a place at the gate, people for its state."""
@@ -139,7 +141,7 @@ class Agent:
             return None
         routes = dict(gate_routes(Gate(os.cpu_count() or 1)))
         routes[("GET", "/node")] = lambda _body: (200, self.describe())
-        if isinstance(self._guide, guides.ElectedGuide):
+        if self._elector:
             routes.update(self._elector.app_routes())
         host = "0.0.0.0" if self.settings.bind_host == "0.0.0.0" else self.settings.address
         try:
