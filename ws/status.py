@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ws.cluster.dashboard import Dashboard, RayNode
@@ -10,6 +11,7 @@ from ws.engine.base import Engine, NodeState, Project
 from ws.engine.lookout import Lookout
 from ws.errors import EnvironmentProblem
 from ws.node.secret import Secret
+from ws.wait import NotYet, WaitTimeout, wait_for
 
 Status = dict[str, Any]
 
@@ -30,6 +32,29 @@ def gather(engine: Engine, project: Project) -> Status:
     ray_nodes = _ask_dashboard(found, lookout.token())
     found["nodes"] = [_row(state, ray_nodes, leader.name if leader else None) for state in states]
     return found
+
+
+def await_report(engine: Engine, project: Project, names: Sequence[str], timeout: float = 8.0) -> bool:
+    """Wait until Ray's own status report counts the CPUs of these nodes; False where it does not in time.
+
+    Ray makes the report that `ray status` shows about once a second, so it may lag behind nodes that work already.
+    """
+    wanted = sum(project.plan.node(name).cpus for name in names)
+    dashboard = Dashboard(engine.entries(project).get("dashboard", ""), Lookout(engine, project).token())
+
+    def counted() -> None:
+        try:
+            _, total = dashboard.usage().get("CPU", (0.0, 0.0))
+        except EnvironmentProblem as problem:
+            raise NotYet(problem.what) from None
+        if total < wanted:
+            raise NotYet(f"{total:g} of {wanted} CPUs")
+
+    try:
+        wait_for("Ray's status report", counted, timeout=timeout, interval=0.1)
+    except WaitTimeout:
+        return False
+    return True
 
 
 def _ask_dashboard(found: Status, token: Secret) -> dict[str, RayNode]:

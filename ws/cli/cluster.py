@@ -70,6 +70,7 @@ def up(
 def _bring_up(engine: Engine, project: Project, names: list[str], timeout: float, progress: Progress) -> dict[str, str]:
     """The steps of `ws up`; returns the entries."""
     from ws.engine.lookout import Lookout
+    from ws.status import await_report
     from ws.verify.proof import prove
 
     began = time.monotonic()
@@ -95,6 +96,8 @@ def _bring_up(engine: Engine, project: Project, names: list[str], timeout: float
             evidence=lookout.tail,
             on_event=lambda event: _show_event(event, progress),
         )
+        if not await_report(engine, project, names):
+            progress.note("Ray's own status report does not show all of them yet")
     leader = lookout.leader()
     progress.note(f"{leader.name if leader else '?'} leads; proven {time.monotonic() - began:.1f} s after the start")
     return engine.entries(project)

@@ -144,6 +144,8 @@ class ComposeEngine:
             if (name := str(container.name).removeprefix(prefix)) in marks
             and container.status == "running"
             and container.labels.get(SETTINGS_LABEL) == marks[name]
+            # Another checkout's cluster of the same name has another token.
+            and any(mount.get("Source") == str(project.token_path.resolve()) for mount in container.attrs["Mounts"])
             and self._image_id(container.attrs["Config"]["Image"]) == container.attrs["Image"]
         }
 

@@ -257,7 +257,8 @@ class Agent:
             began = time.monotonic()
             self.state = "starting Ray"
             say(f"ray start {'--head' if is_head else f'--address={assignment.address}'}", STEP)
-            ray = RayProcess(command, self.instance, self.environ)
+            # `ray status` shows a report that Ray's monitor makes anew every five seconds: too old to trust.
+            ray = RayProcess(command, self.instance, {"AUTOSCALER_UPDATE_INTERVAL_S": "1", **self.environ})
             why = self._watch_start(ray, assignment, began)
         if why is None:
             say(f"Ray is up after {time.monotonic() - began:.1f} s", GOOD)
