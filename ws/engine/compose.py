@@ -61,8 +61,10 @@ class ComposeEngine:
 
     def require(self) -> None:
         """Raise EnvironmentProblem, with its mend, where this engine can't run here."""
-        _ = self.client
-        self.compose_version()
+        with ThreadPoolExecutor(max_workers=1) as pool:  # a program and a connection, which need not wait for each other
+            version = pool.submit(self.compose_version)
+            _ = self.client
+            version.result()
 
     def compose_version(self) -> str:
         """The version of Compose; raises EnvironmentProblem where it is missing or too old."""

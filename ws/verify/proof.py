@@ -32,7 +32,7 @@ _TELLING = {
 
 _PROBER = Path(__file__).with_name("prober.py")
 _MOST_TAILS = 3
-_WATCH_INTERVAL = 0.5
+_WATCH_INTERVAL = 1.0
 _LATENESS = 5.0  # seconds that a prober may take beyond its deadline, and to end
 
 Event = dict[str, Any]
@@ -96,7 +96,7 @@ def prove(
     Args:
         locate: gives the cluster's address and a way to spawn the prober beside it, or None while there is none; asked
             again where the prober ends early, because the head may have moved.
-        watch: called twice a second; raises where waiting has become vain (a node has died).
+        watch: called once a second; raises where waiting has become vain (a node has died).
         evidence: gives the tail of a node's log, for the error.
         on_event: called with each of the prober's events, and `{"event": "proven", "node"}` once a node lacks nothing.
 
