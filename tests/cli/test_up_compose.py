@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -29,6 +30,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         yield sandbox
     finally:
         sandbox.ws("down")
+
+
+def exported_by_up(sandbox: Sandbox) -> dict[str, str]:
+    """The variables of the line that `ws up` tells users to paste."""
+    [line] = [line for line in sandbox.ws("up").stdout.splitlines() if line.startswith("export ")]
+    return dict(word.split("=", 1) for word in shlex.split(line)[1:])
 
 
 def leader_is(sandbox: Sandbox, name: str, alive: set[str]) -> None:
@@ -109,7 +116,7 @@ def test_ray_client_works_through_every_candidate(cluster: Sandbox, entry: str) 
     program = f"import ray; ray.init('ray://127.0.0.1:{port}'); print(ray.cluster_resources()['CPU'])"
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(cluster.token_path)},
+        env={**os.environ, **exported_by_up(cluster)},
         capture_output=True,
         text=True,
         timeout=90,

@@ -125,8 +125,9 @@ def _print_entries(engine: Engine, project: Project, entries: dict[str, str], pr
     names = {"dashboard": "Dashboard", "client": "Ray Client", "gcs": "GCS", "health": "Health"}
     for kind, address in entries.items():
         console.result(f"{names[kind]:<11} {address}")
-    console.result("\n# The token, for clients; paste this line:")
-    console.result(f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={shlex.quote(str(project.token_path.resolve()))}")
+    token = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={shlex.quote(str(project.token_path.resolve()))}"
+    console.result("\n# For clients, paste this line: the token, and no uv in the cluster for programs under `uv run`")
+    console.result(f"export {token} RAY_ENABLE_UV_RUN_RUNTIME_ENV=0")
 
 
 def down(engine: EngineName = ENGINE) -> None:

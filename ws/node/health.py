@@ -76,7 +76,8 @@ def serve(
         f"health server on {host}:{service.port}, {guard}, {slots} starts at a time, state in {state_dir}",
         GOOD,
     )
-    ended.wait()
+    while not ended.wait(0.2):  # a wait without end is not woken by a signal that another thread was handed
+        pass
     service.stop()
     say("health server stopped", STEP)
     return 0

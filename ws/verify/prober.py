@@ -51,6 +51,8 @@ def connect(address, deadline):
                 time.sleep(0.1)
         else:
             raise obstacle
+    # Under `uv run`, Ray would have every worker of the cluster run by uv, with this folder uploaded.
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
     import ray
 
     if "://" not in address:
