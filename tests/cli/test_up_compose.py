@@ -200,7 +200,8 @@ class TestFaults:
         began = time.monotonic()
         done = sandbox.ws("up", "--timeout", "300", check=False)
         assert done.returncode == 1
-        assert "ray-gpu ended with exit code" in done.stderr
+        # Docker starts it anew at once, and while it runs again its last exit code is not to be had.
+        assert re.search(r"ray-gpu ended with (exit code \d+|an error)", done.stderr), done.stderr
         assert "ray-gpu | " in done.stderr, "the tail of its log"
         assert "left as it is, to be looked at" in done.stderr
         assert time.monotonic() - began < 150, "long before the deadline"
