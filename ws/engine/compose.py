@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import compileall
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -271,7 +271,9 @@ class ComposeEngine:
         return {}
 
     def health_url(self, project: Project) -> str:
-        running = self._environments(project)
+        return self._health_url(project, self._environments(project))
+
+    def _health_url(self, project: Project, running: Mapping[str, Mapping[str, str]]) -> str:
         port = running.get("health", {}).get("HEALTH_PORT") or project.plan.health_port
         return f"http://{self._entry_host(project)}:{port}"
 
@@ -279,13 +281,13 @@ class ComposeEngine:
         running = self._environments(project)
         candidate = next((running[node.hostname] for node in project.plan.candidates if node.hostname in running), None)
         if candidate is None:
-            return {"health": self.health_url(project)}
+            return {"health": self._health_url(project, running)}
         host = self._entry_host(project)
         return {
             "dashboard": f"http://{host}:{candidate['RAY_DASHBOARD_PORT']}",
             "client": f"ray://{host}:{candidate['RAY_CLIENT_PORT']}",
             "gcs": f"{host}:{candidate['RAY_HEAD_PORT']}",
-            "health": self.health_url(project),
+            "health": self._health_url(project, running),
         }
 
     def _environments(self, project: Project) -> dict[str, dict[str, str]]:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ws.engine.base import Engine, NodeState, Project
 from ws.engine.token import read_token
@@ -42,10 +43,15 @@ class Lookout:
     def token(self) -> Secret:
         return read_token(self.project.token_path)
 
+    @cached_property
+    def _health_url(self) -> str:
+        """Asked for once: engines look through all that runs for it, and `leader` is polled while nodes start."""
+        return self.engine.health_url(self.project)
+
     def leader(self) -> Leader | None:
         """Who holds the lease; without a health server, whom the candidates follow."""
         try:
-            answer = call(f"{self.engine.health_url(self.project)}/lease", "GET", None, self.token(), 2.0)
+            answer = call(f"{self._health_url}/lease", "GET", None, self.token(), 2.0)
         except HttpFailure:
             return self._leader_by_candidates()
         lease = answer.get("lease", answer)

@@ -9,7 +9,7 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,13 @@ def render(project: Project) -> dict[str, str]:
 
 def outdated(project: Project) -> list[str]:
     """Names of rendered files that are missing, or that differ from what would be rendered now."""
+    return _outdated(project, render(project))
+
+
+def _outdated(project: Project, files: Mapping[str, str]) -> list[str]:
     return [
         name
-        for name, text in render(project).items()
+        for name, text in files.items()
         if not (path := project.folder / name).exists() or path.read_text(encoding="utf-8") != text
     ]
 
@@ -56,8 +60,9 @@ def write_rendered(project: Project) -> list[str]:
 
     Raises EnvironmentProblem rather than overwrite a file of the same name that is somebody else's.
     """
-    stale = outdated(project)
-    for name, text in render(project).items():
+    files = render(project)
+    stale = _outdated(project, files)
+    for name, text in files.items():
         path = project.folder / name
         if name in stale and path.exists() and not any(mark in path.read_text(encoding="utf-8") for mark in _MARKS):
             raise EnvironmentProblem(
