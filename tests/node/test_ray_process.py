@@ -135,6 +135,15 @@ def test_it_knows_when_ray_is_up_and_that_it_lives(place: Place) -> None:
     assert place.notes()[0]["instance"] == "one"
 
 
+def test_what_ray_needs_of_its_environment_is_there_and_an_engine_may_say_otherwise(place: Place) -> None:
+    environ = {**os.environ, "AUTOSCALER_UPDATE_INTERVAL_S": "7"}
+    show = "import os; print(os.environ['GRPC_ENABLE_FORK_SUPPORT'], os.environ['AUTOSCALER_UPDATE_INTERVAL_S'])"
+    ray = RayProcess([sys.executable, "-c", show], "one", environ)
+    place.started.append(ray)
+    soon(lambda: ray.ended() is not None)
+    assert ray.tail() == ["0 7"]
+
+
 def test_it_knows_when_ray_has_ended_and_what_it_said(place: Place) -> None:
     ray = place.start("fail=1")
     soon("the end of it", ray.ended)

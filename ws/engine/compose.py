@@ -114,7 +114,6 @@ class ComposeEngine:
         images.pull(image, self._run)
 
     def check(self, project: Project, names: Sequence[str]) -> None:
-        self.compose_version()
         check_compose(self.client, project, names, self.machine)
 
     def up(self, project: Project, names: Sequence[str]) -> None:

@@ -257,8 +257,7 @@ class Agent:
             began = time.monotonic()
             self.state = "starting Ray"
             say(f"ray start {'--head' if is_head else f'--address={assignment.address}'}", STEP)
-            # `ray status` shows a report that Ray's monitor makes anew every five seconds: too old to trust.
-            ray = RayProcess(command, self.instance, {"AUTOSCALER_UPDATE_INTERVAL_S": "1", **self.environ})
+            ray = RayProcess(command, self.instance, self.environ)
             why = self._watch_start(ray, assignment, began)
         if why is None:
             say(f"Ray is up after {time.monotonic() - began:.1f} s", GOOD)

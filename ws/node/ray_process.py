@@ -19,6 +19,14 @@ from collections.abc import Mapping, Sequence
 from ws.node.settings import Settings
 
 MARKER = "WS_NODE_INSTANCE"
+_DEFAULTS = {
+    # `ray status` shows a report that Ray's monitor makes anew every five seconds: too old to trust.
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    # Else one Ray Client connection in ten fails on a busy head: gRPC's fork handlers abort the child that should become
+    # the client's server ("Starting Ray client server failed", with an empty log).
+    # https://github.com/ray-project/ray/issues/63202
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
+}
 _STARTED = "Ray runtime started"
 # Seconds for the raylet to take leave of the GCS, then for the rest to end by itself; some of Ray's own processes never
 # do, and none of them has anything to save.
@@ -92,7 +100,7 @@ class RayProcess:
         # A session of its own, because Ray's reaper ends the whole process group that it is started in.
         self._process = subprocess.Popen(
             [executable, *command[1:]],
-            env={**environ, MARKER: instance},
+            env={**_DEFAULTS, **environ, MARKER: instance},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
