@@ -140,7 +140,7 @@ def test_what_ray_needs_of_its_environment_is_there_and_an_engine_may_say_otherw
     show = "import os; print(os.environ['GRPC_ENABLE_FORK_SUPPORT'], os.environ['AUTOSCALER_UPDATE_INTERVAL_S'])"
     ray = RayProcess([sys.executable, "-c", show], "one", environ)
     place.started.append(ray)
-    soon(lambda: ray.ended() is not None)
+    soon("its end", lambda: ray.ended() is not None)
     assert ray.tail() == ["0 7"]
 
 
