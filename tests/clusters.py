@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ws.wait import NotYet, wait_for
+
 CONFIG = """
 project: {{name: {name}}}
 network: {{name: {name}-net, subnet: {subnet}, port_base: {base}}}
@@ -87,3 +89,16 @@ def docker(*arguments: str, check: bool = True) -> str:
     if check and done.returncode:
         raise AssertionError(f"docker {' '.join(arguments)}: {done.stdout}{done.stderr}")
     return done.stdout + done.stderr
+
+
+def leader_is(sandbox: Sandbox, name: str, alive: set[str]) -> None:
+    """Wait until `name` leads and exactly these nodes are alive at it."""
+
+    def led() -> None:
+        status = sandbox.status()
+        leads = (status["leader"] or {}).get("name")
+        living = {row["name"] for row in status["nodes"] if row["ray"] == "alive"}
+        if leads != name or living != alive:
+            raise NotYet(f"{leads} leads, alive: {living}, problems: {status['problems']}")
+
+    wait_for(f"{name} to lead {alive}", led, timeout=90, interval=0.5)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.clusters import Sandbox, docker
+from tests.clusters import Sandbox, docker, leader_is
 from ws.wait import NotYet, wait_for
 
 pytestmark = [pytest.mark.docker]
@@ -36,19 +36,6 @@ def exported_by_up(sandbox: Sandbox) -> dict[str, str]:
     """The variables of the line that `ws up` tells users to paste."""
     [line] = [line for line in sandbox.ws("up").stdout.splitlines() if line.startswith("export ")]
     return dict(word.split("=", 1) for word in shlex.split(line)[1:])
-
-
-def leader_is(sandbox: Sandbox, name: str, alive: set[str]) -> None:
-    """Wait until `name` leads and exactly these nodes are alive at it."""
-
-    def led() -> None:
-        status = sandbox.status()
-        leads = (status["leader"] or {}).get("name")
-        living = {row["name"] for row in status["nodes"] if row["ray"] == "alive"}
-        if leads != name or living != alive:
-            raise NotYet(f"{leads} leads, alive: {living}, problems: {status['problems']}")
-
-    wait_for(f"{name} to lead {alive}", led, timeout=90, interval=0.5)
 
 
 def test_up_prints_every_entry_and_brings_two_nodes_with_eight_cpus(cluster: Sandbox) -> None:
