@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 BUG_EXIT = 70
-_GREEN, _RED, _YELLOW, _DIM, _BOLD = "32", "31", "33", "2", "1"
+GREEN, RED, YELLOW, DIM, BOLD = "32", "31", "33", "2", "1"
 
 
-def _paint(text: str, colour: str, stream: TextIO) -> str:
+def paint(text: str, colour: str, stream: TextIO) -> str:
+    """The text in this colour, where the stream is a terminal that wants colours."""
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\x1b[{colour}m{text}\x1b[0m"
@@ -47,9 +48,9 @@ class Progress:
             try:
                 yield
             except BaseException:
-                self._end("✗", _RED, text, began)
+                self._end("✗", RED, text, began)
                 raise
-        self._end("✓", _GREEN, text, began)
+        self._end("✓", GREEN, text, began)
 
     @contextmanager
     def _spinning(self, text: str) -> Iterator[None]:
@@ -64,16 +65,16 @@ class Progress:
 
     def _end(self, mark: str, colour: str, text: str, began: float) -> None:
         if not self._quiet:
-            seconds = _paint(f"({time.monotonic() - began:.1f} s)", _DIM, self._stream)
-            self._print(f"{_paint(mark, colour, self._stream)} {text} {seconds}")
+            seconds = paint(f"({time.monotonic() - began:.1f} s)", DIM, self._stream)
+            self._print(f"{paint(mark, colour, self._stream)} {text} {seconds}")
 
     def note(self, text: str) -> None:
         """A line within a step."""
         if not self._quiet:
-            self._print(f"  {_paint(text, _DIM, self._stream)}")
+            self._print(f"  {paint(text, DIM, self._stream)}")
 
     def warn(self, text: str) -> None:
-        self._print(f"{_paint('!', _YELLOW, self._stream)} {text}")
+        self._print(f"{paint('!', YELLOW, self._stream)} {text}")
 
     def _print(self, text: str) -> None:
         if self._spinner is not None:
@@ -108,7 +109,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def show_error(error: WsError) -> None:
     """What happened, why, and what mends it."""
     stream = sys.stderr
-    print(f"{_paint('✗', _RED, stream)} {_paint(error.what, _BOLD, stream)}", file=stream)
+    print(f"{paint('✗', RED, stream)} {paint(error.what, BOLD, stream)}", file=stream)
     for line in (error.why or "").splitlines():
         print(f"  {line}", file=stream)
     if error.mend:

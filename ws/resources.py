@@ -39,3 +39,8 @@ def checkout_tool(name: str) -> str | None:
 def node_folder() -> Path:
     """The folder of the node agent, `ws/node`."""
     return _PACKAGE / "node"
+
+
+def programs_folder() -> Path:
+    """The folder of the programs that checks run on nodes, `ws/verify/programs`."""
+    return _PACKAGE / "verify" / "programs"

@@ -34,6 +34,7 @@ COMMANDS = [
     ["status"],
     ["logs"],
     ["exec"],
+    ["test"],
     ["doctor"],
     ["image"],
     ["image", "build"],
@@ -233,8 +234,9 @@ def test_init_then_render_then_check(ws: Ws, tmp_path: Path) -> None:
     assert "ws render" in before.err
     assert not (tmp_path / "compose.yaml").exists()
 
-    assert ws("render").out == "✓ compose.yaml\n✓ compose.gpu.yaml\n"
-    assert ws("render").out == "· compose.yaml (unchanged)\n· compose.gpu.yaml (unchanged)\n"
+    names = ("compose.yaml", "compose.gpu.yaml", "cluster-test.compose.yaml")
+    assert ws("render").out == "".join(f"✓ {name}\n" for name in names)
+    assert ws("render").out == "".join(f"· {name} (unchanged)\n" for name in names)
     assert (ws("render", "--check").code, ws("render", "--check").out) == (0, "in step\n")
 
     with (tmp_path / "template" / "compose.yaml.jinja2").open("a", encoding="utf-8") as template:

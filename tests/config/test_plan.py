@@ -29,14 +29,19 @@ def test_the_default_cluster() -> None:
     assert (gpu.hostname, gpu.container, gpu.address) == ("ray-gpu", "cslr-exp-platform-ray-gpu", "172.28.0.4")
     assert (cluster.health_address, cluster.health_port) == ("172.28.0.2", 8080)
     assert cluster.candidates == (cpu, gpu)
-    assert [node.hostname for node in cluster.external] == ["test-ray-worker"]
+    assert [node.hostname for node in cluster.external] == ["test-ray-worker", "test-ray-joiner"]
 
 
 def test_blocks_follow_one_another() -> None:
     cluster = planned()
     blocks = [node.block for node in cluster.nodes] + [node.block for node in cluster.external]
-    assert [(block.first, block.last) for block in blocks] == [(31000, 31023), (31024, 31047), (31048, 31063)]
-    assert cluster.ports == range(31000, 31064)
+    assert [(block.first, block.last) for block in blocks] == [
+        (31000, 31023),
+        (31024, 31047),
+        (31048, 31063),
+        (31064, 31079),
+    ]
+    assert cluster.ports == range(31000, 31080)
 
 
 def test_a_block_as_the_agent_reads_it() -> None:
@@ -138,9 +143,9 @@ def test_the_closest_image_and_environment_win() -> None:
 def test_external_nodes_keep_their_blocks_whether_or_not_the_test_runs() -> None:
     network = {"external_nodes": ["lab-worker"]}
     on, off = planned(network=network), planned(network=network, cluster_test={"enabled": False})
-    assert [node.hostname for node in on.external] == ["test-ray-worker", "lab-worker"]
+    assert [node.hostname for node in on.external] == ["test-ray-worker", "test-ray-joiner", "lab-worker"]
     assert [node.hostname for node in off.external] == ["lab-worker"]
-    assert on.external[1].block == off.external[0].block
+    assert on.external[2].block == off.external[0].block
 
 
 def test_an_unknown_hostname_is_a_key_error() -> None:

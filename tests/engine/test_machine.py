@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.projects import make_project
-from ws.engine.machine import Machine, environment, wants_gpu, warnings, write
+from ws.engine.environment import resolved
+from ws.engine.machine import Machine, environment, in_effect, wants_gpu, warnings, write
 from ws.engine.render import render
 
 GIB = 2**30
@@ -44,6 +45,27 @@ def test_memory_is_shared_in_proportion_where_there_is_too_little(tmp_path: Path
     for key, memory in (("CPU", cpu), ("GPU", gpu)):
         assert int(values[f"WS_{key}_STORE"]) < int(values[f"WS_{key}_SHM"]) < memory
         assert int(values[f"WS_{key}_SHM"]) > 0.3 * memory
+
+
+def test_the_tests_workers_have_limits_of_their_own_and_take_no_share_of_the_nodes(tmp_path: Path) -> None:
+    on, off = (
+        environment(make_project(tmp_path, f"cluster_test: {{enabled: {word}}}"), SMALL) for word in ("true", "false")
+    )
+    assert {name: value for name, value in on.items() if not name.endswith("_TEST")} == off
+    assert on["WS_CPU_LIMIT_TEST"] == "1"
+    assert int(on["WS_STORE_TEST"]) < int(on["WS_SHM_TEST"]) < int(on["WS_MEMORY_TEST"]) < 2 * GIB
+    assert list(environment(make_project(tmp_path), LARGE))[-1] == "WS_CPU_LIMIT_TEST"
+
+
+def test_what_compose_fills_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path)
+    (tmp_path / ".env").write_text("# mine\nWS_TEST_HEAD_ADDRESS='ray-gpu:6380'\nWS_CORES=7\n", encoding="utf-8")
+    monkeypatch.setenv("WS_MEMORY_TEST", "5")
+    values = in_effect(project, SMALL)
+    assert (values["WS_TEST_HEAD_ADDRESS"], values["WS_CORES"], values["WS_MEMORY_TEST"]) == ("ray-gpu:6380", "2", "5")
+    assert resolved("${WS_TEST_HEAD_ADDRESS:-ray-cpu:6379}", values) == "ray-gpu:6380"
+    assert resolved("${WS_NOBODY_SETS_THIS:-8}", {"WS_NOBODY_SETS_THIS": ""}) == "8"
+    assert resolved("costs $5 and ${WS_CORES:-1}", values) == "costs $5 and ${WS_CORES:-1}"
 
 
 def test_replicas_share_one_set_of_variables_and_count_each(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def compose_of(project: Project) -> dict[str, Any]:
     return loaded
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml"])
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml", "cluster-test.compose.yaml"])
 def test_the_default_config_renders_exactly_this(tmp_path: Path, name: str) -> None:
     expected = (GOLDEN / name).read_text(encoding="utf-8").replace(GOLDEN_IMAGE, official_image())
     assert render(make_project(tmp_path))[name] == expected
@@ -116,16 +116,49 @@ def test_an_address_is_published_once(tmp_path: Path) -> None:
     assert compose_of(make_project(tmp_path, EVERYWHERE))["services"]["health"]["ports"] == ["0.0.0.0:8080:8080"]
     fixed = compose_of(make_project(tmp_path, FIXED_ADDRESS))["services"]
     assert fixed["health"]["ports"] == ["127.0.0.1:8080:8080", "192.168.7.7:8080:8080"]
-    assert fixed["ray-cpu"]["extra_hosts"] == ["test-ray-worker:192.168.7.7", "lab-worker:192.168.7.7"]
+    assert fixed["ray-cpu"]["extra_hosts"] == [
+        f"{name}:192.168.7.7" for name in ("test-ray-worker", "test-ray-joiner", "lab-worker")
+    ]
+
+
+def test_the_worker_of_the_cluster_test_knows_the_cluster_through_this_host(tmp_path: Path) -> None:
+    files = render(make_project(tmp_path, FIXED_ADDRESS))
+    services = yaml.safe_load(files["cluster-test.compose.yaml"])["services"]
+    worker = services["test-ray-worker"]
+    assert worker["extra_hosts"] == [f"{name}:192.168.7.7" for name in ("health", "ray-cpu", "ray-gpu", "lab-worker")]
+    assert worker["ports"] == ["192.168.7.7:31048-31063:31048-31063"]
+    assert worker["environment"]["HEAD_ADDRESS"] == "${WS_TEST_HEAD_ADDRESS:-ray-cpu:6379}"
+    nodes = yaml.safe_load(files["compose.yaml"])["services"]
+    same = ("HEAD_WHITELIST", "HEALTH_URL", "LEASE_TTL", "WS_CANDIDATES", "RAY_AUTH_TOKEN_PATH", "WAIT_FOR_HEAD")
+    assert all(worker["environment"][name] == nodes["ray-cpu"]["environment"][name] for name in same)
+    assert services["test-ray-joiner"]["profiles"] == ["joiner"]
+    entries = json.loads(services["test-ray-client"]["environment"]["WS_CLIENT_ENTRIES"])
+    assert entries[1] == {"name": "ray-gpu", "gcs": 6380, "client": 10002, "dashboard": 8266}
+
+
+def test_without_the_cluster_test_there_is_no_file_for_it(tmp_path: Path) -> None:
+    assert list(render(make_project(tmp_path, NO_BLOCKS))) == ["compose.yaml"]
+
+
+def test_without_blocks_or_candidates_the_test_worker_publishes_nothing_and_follows_head_address(tmp_path: Path) -> None:
+    config = """
+    network: {publish_blocks: none}
+    nodes: {head_whitelist: [far], head_address: "far:6379"}
+    """
+    worker = yaml.safe_load(render(make_project(tmp_path, config))["cluster-test.compose.yaml"])["services"][
+        "test-ray-worker"
+    ]
+    assert "ports" not in worker
+    assert worker["environment"]["HEAD_ADDRESS"] == "${WS_TEST_HEAD_ADDRESS:-far:6379}"
 
 
 def test_files_are_outdated_until_they_are_written_and_again_when_the_config_changes(tmp_path: Path) -> None:
     project = make_project(tmp_path)
-    assert outdated(project) == ["compose.yaml", "compose.gpu.yaml"]
+    assert outdated(project) == ["compose.yaml", "compose.gpu.yaml", "cluster-test.compose.yaml"]
     for name, text in render(project).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     assert outdated(project) == []
-    assert outdated(make_project(tmp_path, "network: {port_base: 40000}")) == ["compose.yaml"]
+    assert outdated(make_project(tmp_path, "network: {port_base: 40000}")) == ["compose.yaml", "cluster-test.compose.yaml"]
 
 
 def test_a_template_of_the_project_wins(tmp_path: Path) -> None:
@@ -164,12 +197,24 @@ def test_compose_accepts_the_files_as_they_are(tmp_path: Path, config: str) -> N
     project = make_project(tmp_path, config)
     for name, text in render(project).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    for files in (["compose.yaml"], ["compose.yaml", "compose.gpu.yaml"][: len(render(project))]):
+    together = [name for name in render(project) if name != "cluster-test.compose.yaml"]
+    for files in (["compose.yaml"], together):
         accepted = accepted_by_compose(tmp_path, files)
         assert list(accepted["services"]) == sorted(["health", *(node.hostname for node in project.plan.nodes)])
         assert accepted["name"] == project.plan.project
         addresses = [service["networks"].popitem()[1]["ipv4_address"] for service in accepted["services"].values()]
         assert len(set(addresses)) == len(addresses)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("config", ["", EVERYWHERE, FIXED_ADDRESS, ODD_NAMES])
+def test_compose_accepts_the_file_of_the_cluster_test(tmp_path: Path, config: str) -> None:
+    project = make_project(tmp_path, config)
+    (tmp_path / "cluster-test.compose.yaml").write_text(render(project)["cluster-test.compose.yaml"], encoding="utf-8")
+    accepted = accepted_by_compose(tmp_path, ["cluster-test.compose.yaml"])
+    assert accepted["name"] == f"{project.plan.project}-test"
+    # The joiner has a profile of its own, so that a plain `up` leaves it out.
+    assert sorted(accepted["services"]) == ["test-ray-client", "test-ray-worker"]
 
 
 @pytest.mark.docker

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.projects import make_project
-from ws.engine.render import node_environment
+from ws.engine.environment import node_environment
 from ws.node.secret import Secret
 from ws.node.settings import Candidate, SettingsError, read_settings
 

@@ -9,7 +9,6 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from tests.node.stage import soon
 from ws.errors import CheckFailed
 from ws.process import Spawn
+from ws.verify import programs
 from ws.verify.proof import CHECKS, Proof, prove
 
 # What each part may say; `hang` is a prober that has no more to say and does not end.
@@ -67,7 +67,7 @@ class Stage:
 def no_thread_stays() -> Iterator[None]:
     """Threads that read or reap a prober end with it."""
     yield
-    names = {"prober", "prober's end"}
+    names = {"program", "program's end"}
     soon("the end of the threads", lambda: not names & {thread.name for thread in threading.enumerate()})
 
 
@@ -91,8 +91,7 @@ def test_nodes_that_pass_every_check_are_proven() -> None:
 def test_the_prober_is_python_with_its_text_and_what_it_must_know() -> None:
     stage = Stage("passes('a'); say('done', ok=True)")
     prove(["a"], stage.locate, timeout=60)
-    text = Path(sys.modules["ws.verify.proof"].__file__ or "").with_name("prober.py").read_text(encoding="utf-8")
-    assert stage.argvs[0][:4] == ["python3", "-u", "-c", text]
+    assert stage.argvs[0][:4] == ["python3", "-u", "-c", programs.text("prober")]
     params = stage.params()
     assert (params["address"], params["nodes"]) == ("ray-cpu:6379", ["a"])
     assert 0 < params["timeout"] <= 60
@@ -205,7 +204,7 @@ def test_a_prober_that_hangs_past_the_deadline_is_ended(monkeypatch: pytest.Monk
 
 
 def test_a_prober_that_is_done_but_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ws.verify.proof._LATENESS", 0.3)
+    monkeypatch.setattr("ws.verify.programs._LEAVE", 0.3)
     stage = Stage("passes('a'); say('done', ok=True); hang()")
     assert prove(["a"], stage.locate, timeout=60).missing == []
     stage.expect_ended()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -41,6 +41,7 @@ def up(
     as_json: bool = JSON,
 ) -> None:
     """Bring the cluster up, and prove it before saying so."""
+    from ws.bring_up import bring_up
     from ws.cli.overrides import Flags
 
     progress = Progress(quiet=as_json)
@@ -52,7 +53,7 @@ def up(
     show_warnings(loaded, progress, chosen)
     before = {state.name for state in chosen.nodes(project)}
     try:
-        entries = _bring_up(chosen, project, names, timeout, progress)
+        entries = bring_up(chosen, project, names, timeout, progress)
     except KeyboardInterrupt:
         _clean_up_after_interrupt(chosen, project, before, progress)
         raise
@@ -65,49 +66,6 @@ def up(
         console.result_json({"engine": chosen.name, "nodes": names, "entries": entries, "token_path": token_path})
     else:
         _print_entries(chosen, project, entries, progress)
-
-
-def _bring_up(engine: Engine, project: Project, names: list[str], timeout: float, progress: Progress) -> dict[str, str]:
-    """The steps of `ws up`; returns the entries."""
-    from ws.engine.lookout import Lookout
-    from ws.status import await_report
-    from ws.verify.proof import prove
-
-    began = time.monotonic()
-    for warning in engine.warnings(project):
-        progress.warn(warning)
-    with progress.step("Preparing the project folder"):
-        changed = engine.prepare(project)
-        engine.check(project, names)
-    if changed:
-        progress.note(f"written: {', '.join(changed)}")
-    for image in engine.missing_images(project, names):
-        with progress.step(f"Pulling {image} (once)"):
-            engine.pull(image)
-    lookout = Lookout(engine, project)
-    with progress.step(f"Starting {len(names)} node{'s' * (len(names) != 1)} and the health server ({engine.name})"):
-        engine.up(project, names)
-    with progress.step(f"Proving {', '.join(names) if len(names) <= 4 else f'{len(names)} nodes'}"):
-        prove(
-            names,
-            lambda: lookout.driver(names),
-            timeout=timeout,
-            watch=lambda: lookout.require_alive(names),
-            evidence=lookout.tail,
-            on_event=lambda event: _show_event(event, progress),
-        )
-        if not await_report(engine, project, names):
-            progress.note("Ray's own status report does not show all of them yet")
-    leader = lookout.leader()
-    progress.note(f"{leader.name if leader else '?'} leads; proven {time.monotonic() - began:.1f} s after the start")
-    return engine.entries(project)
-
-
-def _show_event(event: dict[str, Any], progress: Progress) -> None:
-    from ws.verify.proof import WORDS
-
-    if event["event"] == "proven":
-        progress.note(f"{event['node']}: alive, {', '.join(WORDS.values())}")
 
 
 def _clean_up_after_interrupt(engine: Engine, project: Project, before: set[str], progress: Progress) -> None:
@@ -136,12 +94,28 @@ def down(engine: EngineName = ENGINE) -> None:
     project = load_project()
     failures: list[str] = []
     for present, running in _engines_to_stop(engine, project, progress):
+        failures += _remove_test(running, project, progress)
         with progress.step(f"Removing {', '.join(present) or 'what is left'} ({running.name})"):
             failures += running.down(project)
     for failure in failures:
         progress.warn(failure)
     if failures:
         raise typer.Exit(4)
+
+
+def _remove_test(engine: Engine, project: Project, progress: Progress) -> list[str]:
+    """Remove the containers of the cluster test, which are lost without their cluster; returns what could not be removed."""
+    from ws.engine.compose import ComposeEngine
+    from ws.engine.testbed import TestBed
+
+    if not isinstance(engine, ComposeEngine):
+        return []
+    bed = TestBed(engine, project)
+    present = bed.present()
+    if not present:
+        return bed.down()
+    with progress.step(f"Removing {', '.join(present)} of the test"):
+        return bed.down()
 
 
 def _engines_to_stop(name: EngineName, project: Project, progress: Progress) -> list[tuple[list[str], Engine]]:

@@ -52,7 +52,7 @@ def _networks(config: Config, cluster: ClusterPlan) -> Iterator[Finding]:
         )
     # The subnet's own address, its broadcast address, the gateway and the health server come on top.
     yield from _fits(_SUBNET, subnet, len(cluster.nodes) + 4, f"{len(cluster.nodes)} nodes")
-    yield from _fits(_TEST_SUBNET, test_subnet, 5, "the test's worker and client")
+    yield from _fits(_TEST_SUBNET, test_subnet, 6, "the test's workers and client")
     for path, network in ((_SUBNET, subnet), (_TEST_SUBNET, test_subnet)):
         if network.is_global:
             what = f"{network} belongs to the internet; this host and the containers cannot reach it any more"
@@ -72,6 +72,7 @@ def _hostnames(config: Config, cluster: ClusterPlan) -> Iterator[Finding]:
     named: list[tuple[str, Path]] = [(HEALTH_NAME, ("services", "health"))]
     named += [(node.hostname, (*RAY, node.key)) for node in cluster.nodes]
     named.append((test.worker.hostname, ("cluster_test", "worker", "hostname")))
+    named.append((test.joiner.hostname, ("cluster_test", "joiner", "hostname")))
     named.append((test.client.hostname, ("cluster_test", "client", "hostname")))
     external = config.network.external_nodes
     named += [(name, ("network", "external_nodes", index)) for index, name in enumerate(external)]

@@ -233,6 +233,12 @@ class ExternalWorker(Section):
     memory: Memory = Field(default="2g", description="Memory of the container.")
 
 
+class ExternalJoiner(Section):
+    """A second worker outside the main network, with one CPU, started for one check at a time."""
+
+    hostname: HostName = Field(default="test-ray-joiner", description="Its hostname.")
+
+
 class ExternalClient(Section):
     """A Ray Client outside the main network."""
 
@@ -242,9 +248,12 @@ class ExternalClient(Section):
 class ClusterTest(Section):
     """Containers in a network of their own, that join through the host."""
 
-    enabled: bool = Field(default=True, strict=True, description="Whether the cluster expects the test's worker.")
+    enabled: bool = Field(default=True, strict=True, description="Whether the cluster expects the test's workers.")
     network: TestNetwork = Field(default_factory=TestNetwork, description="Their network.")
     worker: ExternalWorker = Field(default_factory=ExternalWorker, description="The worker.")
+    joiner: ExternalJoiner = Field(
+        default_factory=ExternalJoiner, description="A second worker, which joins by one entry after the other."
+    )
     client: ExternalClient = Field(default_factory=ExternalClient, description="The client.")
 
 

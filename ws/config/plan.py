@@ -24,6 +24,7 @@ _BLOCK_UNIT = 8
 _ENTRY_PORTS = 3
 # Of an external node nothing is known but its name.
 _EXTERNAL_CPUS = 4
+JOINER_CPUS = 1
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,10 @@ class ExternalPlan:
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """Every node of the cluster. `ports`: all ports of the blocks, from the first to behind the last."""
+    """Every node of the cluster. `ports`: all ports of the blocks, from the first to behind the last.
+
+    `external` begins with the two nodes of the cluster test, its worker and its joiner, where the test is on.
+    """
 
     project: str
     nodes: tuple[NodePlan, ...]
@@ -260,8 +264,10 @@ def _image(settings: NodeSettings, ray: RaySettings, gpu: bool) -> str:
 def _external(config: Config, blocks: _Blocks) -> tuple[ExternalPlan, ...]:
     test = config.cluster_test
     # Taken even where the test is off, so that turning it on moves nobody's ports.
-    of_test, _ = blocks.take(_worker_ports(test.worker.cpus))
-    planned = [ExternalPlan(test.worker.hostname, of_test)] if test.enabled else []
+    of_worker, _ = blocks.take(_worker_ports(test.worker.cpus))
+    of_joiner, _ = blocks.take(_worker_ports(JOINER_CPUS))
+    of_test = [ExternalPlan(test.worker.hostname, of_worker), ExternalPlan(test.joiner.hostname, of_joiner)]
+    planned = of_test if test.enabled else []
     for hostname in config.network.external_nodes:
         block, _ = blocks.take(_worker_ports(_EXTERNAL_CPUS))
         planned.append(ExternalPlan(hostname, block))

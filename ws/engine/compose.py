@@ -233,7 +233,7 @@ class ComposeEngine:
 
     def nodes(self, project: Project) -> list[NodeState]:
         prefix = f"{project.plan.project}-"
-        states = [_state(container, prefix) for container in self._containers(project)]
+        states = [node_state(container, prefix) for container in self._containers(project)]
         order = {name: place for place, name in enumerate(["health", *(node.hostname for node in project.plan.nodes)])}
         return sorted(states, key=lambda state: (order.get(state.name, len(order)), state.name))
 
@@ -319,7 +319,8 @@ def _not_started(why: str) -> EnvironmentProblem:
     )
 
 
-def _state(container: Container, prefix: str) -> NodeState:
+def node_state(container: Container, prefix: str) -> NodeState:
+    """The container as a node, named without `prefix`."""
     state = container.attrs["State"]
     ended = state["Status"] not in ("running", "paused", "created")
     return NodeState(

@@ -17,11 +17,11 @@ import psutil
 
 from ws.config.plan import ClusterPlan, NodePlan
 from ws.engine.base import Project
+from ws.engine.environment import node_environment
 from ws.engine.local_ports import EVERYWHERE, LOOPBACK, Wanted
 from ws.engine.local_process import CLUSTER_MARK, NODE_MARK
 from ws.engine.local_state import LocalState, cluster_id, temp_folder
 from ws.engine.machine import Machine
-from ws.engine.render import node_environment
 
 HEALTH = "health"
 SHIFT_MARK = "WS_LOCAL_PORT_SHIFT"

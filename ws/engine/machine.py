@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ws.engine.base import Project
-from ws.engine.render import COMPOSE_FILE, GPU_FILE, variable
-from ws.resources import node_folder, packaged
+from ws.engine.environment import testbed_sizes, testbed_variable, variable
+from ws.engine.render import COMPOSE_FILE, GPU_FILE
+from ws.resources import node_folder, packaged, programs_folder
 
 _BEGIN, _END = "# >>> written by ws", "# <<< written by ws"
 _OURS = re.compile(r"(WS_[A-Z0-9_]+|COMPOSE_FILE)=")
@@ -40,6 +41,7 @@ def environment(project: Project, machine: Machine) -> dict[str, str]:
         "WS_CORES": str(machine.cores),
         "WS_GATEWAY": machine.gateway,
         "WS_NODE_DIR": _shown(node_folder(), project.folder),
+        "WS_PROGRAMS_DIR": _shown(programs_folder(), project.folder),
         "WS_TEMPLATE_DIR": _shown(_template_folder(project.folder), project.folder),
         "WS_TOKEN_FILE": _shown(project.token_path, project.folder),
     }
@@ -52,7 +54,28 @@ def environment(project: Project, machine: Machine) -> dict[str, str]:
             values[variable(node.key, "MEMORY")] = str(int(node.memory * scale))
             values[variable(node.key, "SHM")] = str(int(node.shm_size * scale))
             values[variable(node.key, "STORE")] = str(int(node.object_store_memory * scale))
+    if project.config.cluster_test.enabled:
+        values |= _of_test(project, machine, scale)
     return values
+
+
+def _of_test(project: Project, machine: Machine, scale: float) -> dict[str, str]:
+    """The limits of the cluster test's workers; the cluster's nodes keep their shares of memory for themselves."""
+    cpus = project.config.cluster_test.worker.cpus
+    limit = {testbed_variable("CPU_LIMIT"): str(cpus)} if 0 < cpus < machine.cores else {}
+    if scale == 1:
+        return limit
+    sizes = zip(("MEMORY", "SHM", "STORE"), testbed_sizes(project.config), strict=True)
+    return limit | {testbed_variable(what): str(int(size * scale)) for what, size in sizes}
+
+
+def in_effect(project: Project, machine: Machine) -> dict[str, str]:
+    """The variables that Compose fills in: the user's own lines of `.env`, ours, and the shell's, which win."""
+    path = project.folder / ".env"
+    text = _without_ours(path.read_text(encoding="utf-8")) if path.exists() else ""
+    lines = (line.removeprefix("export ").partition("=") for line in text.splitlines() if not line.startswith("#"))
+    own = {name.strip(): value.strip().strip("'\"") for name, _, value in lines}
+    return {**own, **environment(project, machine), **os.environ}
 
 
 def wants_gpu(project: Project, machine: Machine) -> bool:

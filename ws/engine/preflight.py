@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -67,11 +67,17 @@ def port_obstacles(
     labelled = (c for c in containers if (c["Labels"] or {}).get(PROJECT_LABEL) == project.plan.project)
     running = {_name(container) for container in labelled}
     fresh = [name for name in names if project.plan.node(name).container not in running]
+    health = project.plan.health_port if f"{project.plan.project}-health" in running else None
+    wanted = (use for use in published_ports(project, fresh, machine) if use[1] != health)
+    return taken_ports(containers, wanted)
+
+
+def taken_ports(containers: Sequence[dict[str, Any]], wanted: Iterable[tuple[str, int, str, str]]) -> list[tuple[str, str]]:
+    """(obstacle, mend) for those of the ports (as of `published_ports`) that are taken. `containers`: all that run."""
     seen: set[int] = set()
     taken: dict[tuple[str, ...], list[int]] = {}
-    for address, port, purpose, path in published_ports(project, fresh, machine):
-        ours = port == project.plan.health_port and f"{project.plan.project}-health" in running
-        if ours or port in seen or is_free(address, port):
+    for address, port, purpose, path in wanted:
+        if port in seen or is_free(address, port):
             continue
         seen.add(port)
         by = _container_publishing(containers, address, port) or holder(address, port) or _UNSEEN
@@ -108,24 +114,32 @@ def override(path: str) -> str:
 
 def subnet_obstacles(client: docker.DockerClient, project: Project) -> list[tuple[str, str]]:
     """(obstacle, mend) for each network of this machine that overlaps ours."""
-    ours = ipaddress.ip_network(str(project.config.network.subnet))
-    mend = f"choose another network.subnet in config.yaml ({override('network.subnet')}=…), or remove that network"
+    return overlaps(client, str(project.config.network.subnet), "network.subnet", project.plan.project)
+
+
+def overlaps(client: docker.DockerClient, subnet: str, path: str, compose_project: str) -> list[tuple[str, str]]:
+    """(obstacle, mend) for each network of this machine that overlaps `subnet`, the config's field at `path`.
+
+    Networks of the Compose project of that name don't count.
+    """
+    ours = ipaddress.ip_network(subnet)
+    mend = f"choose another {path} in config.yaml ({override(path)}=…), or remove that network"
     obstacles = []
     bridges = set()
     for network in client.networks.list():
         labels = network.attrs.get("Labels") or {}
-        own = labels.get(PROJECT_LABEL) == project.plan.project
+        own = labels.get(PROJECT_LABEL) == compose_project
         for entry in network.attrs["IPAM"]["Config"] or []:
-            subnet = ipaddress.ip_network(entry.get("Subnet", "0.0.0.0/32"), strict=False)
-            if subnet.version == 4:
-                bridges.add(subnet)
-            if not own and subnet.version == 4 and subnet.overlaps(ours):
-                obstacles.append((f"{ours} overlaps {subnet} of the Docker network {network.name}", mend))
+            other = ipaddress.ip_network(entry.get("Subnet", "0.0.0.0/32"), strict=False)
+            if other.version == 4:
+                bridges.add(other)
+            if not own and other.version == 4 and other.overlaps(ours):
+                obstacles.append((f"{ours} overlaps {other} of the Docker network {network.name}", mend))
     for name, addresses in psutil.net_if_addrs().items():
         for address in addresses:
             if address.family.name != "AF_INET" or not address.netmask:
                 continue
-            subnet = ipaddress.ip_network(f"{address.address}/{address.netmask}", strict=False)
-            if subnet not in bridges and subnet.overlaps(ours):
-                obstacles.append((f"{ours} overlaps {subnet} of this machine's interface {name}", mend))
+            other = ipaddress.ip_network(f"{address.address}/{address.netmask}", strict=False)
+            if other not in bridges and other.overlaps(ours):
+                obstacles.append((f"{ours} overlaps {other} of this machine's interface {name}", mend))
     return obstacles

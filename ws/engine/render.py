@@ -15,14 +15,16 @@ from typing import Any
 
 import jinja2
 
-from ws.config.models import Config
-from ws.config.plan import ClusterPlan, NodePlan
+from ws.config.models import HEALTH_NAME, Config
+from ws.config.plan import JOINER_CPUS, ClusterPlan, ExternalPlan, NodePlan, official_image
 from ws.engine.base import Project
+from ws.engine.environment import external_environment, node_environment, testbed_sizes, testbed_variable, variable
 from ws.errors import EnvironmentProblem, UsageError
 from ws.resources import find
 
 LABEL = "org.cslr-exp-platform.project"
 SETTINGS_LABEL = "org.cslr-exp-platform.settings"
+TEST_LABEL = "org.cslr-exp-platform.test"
 _MARKS = ("Rendered by `ws render`", LABEL)
 DEFAULT_GATEWAY = "172.17.0.1"
 GATEWAY = f"${{WS_GATEWAY:-{DEFAULT_GATEWAY}}}"
@@ -30,15 +32,18 @@ EVERYWHERE = "0.0.0.0"
 _YAML_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 COMPOSE_FILE = "compose.yaml"
 GPU_FILE = "compose.gpu.yaml"
+TEST_FILE = "cluster-test.compose.yaml"
 
 
 def render(project: Project) -> dict[str, str]:
-    """The rendered files by name: `compose.yaml`, and `compose.gpu.yaml` where a node wants GPUs."""
-    context = _context(project.config, project.plan)
+    """The rendered files by name: `compose.yaml`; where a node wants GPUs, `compose.gpu.yaml`; and the cluster test's."""
+    context = main_context(project)
     files = {COMPOSE_FILE: _fill(project, COMPOSE_FILE, context)}
     gpu_nodes = [node for node in project.plan.nodes if node.gpus]
     if gpu_nodes:
         files[GPU_FILE] = _fill(project, GPU_FILE, {"nodes": gpu_nodes})
+    if project.config.cluster_test.enabled:
+        files[TEST_FILE] = _fill(project, TEST_FILE, testbed_context(project))
     return files
 
 
@@ -119,11 +124,13 @@ def settings_marks(project: Project) -> dict[str, str]:
     It stands in the container's label, and tells whether one that runs is still as the config wants it. Compose's own hash
     cannot: it differs with the names that a command gives.
     """
-    context = _context(project.config, project.plan)
+    context = main_context(project)
     return {"health": context["health"]["settings"], **{node["hostname"]: node["settings"] for node in context["nodes"]}}
 
 
-def _context(config: Config, plan: ClusterPlan) -> dict[str, Any]:
+def main_context(project: Project) -> dict[str, Any]:
+    """What the cluster's template is filled with."""
+    config, plan = project.config, project.plan
     context = _unmarked_context(config, plan)
     shared = [context["project"], context["extra_hosts"], config.network.model_dump(mode="json")]
     for service in (context["health"], *context["nodes"]):
@@ -195,35 +202,81 @@ def _node(config: Config, plan: ClusterPlan, node: NodePlan, entry_addresses: li
     }
 
 
-def variable(key: str, what: str) -> str:
-    """The name of a node's variable in `.env`, for example WS_CPU_MEMORY for the key `cpu`."""
-    return f"WS_{key.upper().replace('-', '_')}_{what}"
+def testbed_containers(project: Project) -> dict[str, str]:
+    """The containers of the cluster test by hostname: client, worker, joiner."""
+    test, name = project.config.cluster_test, project.plan.project
+    hostnames = {"client": test.client.hostname, "worker": test.worker.hostname, "joiner": test.joiner.hostname}
+    return {hostname: f"{name}-test-{part}" for part, hostname in hostnames.items()}
 
 
-def node_environment(config: Config, plan: ClusterPlan, node: NodePlan) -> dict[str, str]:
-    """The environment of a node's container, by which the agent decides (`ws.node.settings`)."""
-    health = config.nodes.health_service
-    seconds = "{:g}".format
+def default_entry(config: Config, plan: ClusterPlan) -> str:
+    """The entry that the test's worker joins by, `host:port`: the first candidate's."""
+    for node in plan.candidates:
+        return f"{node.hostname}:{node.entry.head}"
+    return config.nodes.head_address or ""
+
+
+def testbed_context(project: Project) -> dict[str, Any]:
+    """What the cluster test's template is filled with."""
+    config, plan = project.config, project.plan
+    host = host_address(config)
+    containers = testbed_containers(project)
+    client, worker, joiner = containers
+    names = [HEALTH_NAME, *(node.hostname for node in plan.nodes)]
+    names += [node.hostname for node in plan.external if node.hostname not in containers]
+    of_worker = f"${{WS_TEST_HEAD_ADDRESS:-{default_entry(config, plan)}}}"
+    of_joiner = "${WS_TEST_JOINER_HEAD_ADDRESS:-}"
+    configured = f"${{WS_TEST_JOINER_HEAD_ADDRESS_CFG:-{config.nodes.head_address or ''}}}"
+    planned = {node.hostname: node for node in plan.external}
     return {
-        "HEAD_WHITELIST": ",".join(config.nodes.head_whitelist),
-        "HEALTH_URL": config.health_url,
-        "HEALTH_TIMEOUT": seconds(health.timeout),
-        "HEALTH_MAX_RETRIES": str(health.max_retries),
-        "HEALTH_RETRY_INTERVAL": seconds(health.retry_interval),
-        "LEASE_TTL": seconds(health.lease_ttl),
-        "HEAD_ADDRESS_CFG": config.nodes.head_address or "",
-        "DISCOVERY_TIMEOUT": seconds(config.nodes.cluster.discovery_timeout),
-        "WAIT_FOR_HEAD": seconds(config.nodes.cluster.wait_for_head),
-        "RAY_HEAD_PORT": str(node.entry.head),
-        "RAY_DASHBOARD_PORT": str(node.entry.dashboard),
-        "RAY_CLIENT_PORT": str(node.entry.client),
-        "RAY_NUM_CPUS": str(node.cpus),
-        "WS_NUM_GPUS": "0",
-        "WS_MEMORY": f"${{{variable(node.key, 'MEMORY')}:-{node.memory}}}",
-        "WS_OBJECT_STORE_MEMORY": f"${{{variable(node.key, 'STORE')}:-{node.object_store_memory}}}",
-        "WS_NODE_PORTS": node.block.as_environment(),
-        "WS_CANDIDATES": plan.candidates_json(),
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": "/run/secrets/ray_token",
-        **node.env,
+        "project": plan.project,
+        "network": config.cluster_test.network,
+        "image": config.services.ray.image or official_image(),
+        "volumes": config.services.ray.volumes,
+        "extra_hosts": dict.fromkeys(names, host),
+        "client": {
+            "hostname": client,
+            "container": containers[client],
+            "entries": _client_entries(plan),
+            "health": config.health_url.removeprefix("http://"),
+        },
+        "nodes": [
+            {
+                **_external(project, planned[worker], containers[worker]),
+                "profile": "",
+                "environment": external_environment(
+                    config, plan, planned[worker], cpus=config.cluster_test.worker.cpus, head=of_worker
+                ),
+            },
+            {
+                **_external(project, planned[joiner], containers[joiner]),
+                "profile": "joiner",
+                "environment": {
+                    **external_environment(config, plan, planned[joiner], cpus=JOINER_CPUS, head=of_joiner),
+                    "HEAD_ADDRESS_CFG": configured,
+                },
+            },
+        ],
     }
+
+
+def _external(project: Project, node: ExternalPlan, container: str) -> dict[str, Any]:
+    target = str(project.config.network.publish_blocks)
+    block = f"{node.block.first}-{node.block.last}"
+    memory, shm_size, _ = testbed_sizes(project.config)
+    return {
+        "hostname": node.hostname,
+        "container": container,
+        "ports": [] if target == "none" else [f"{address_of(project.config, target)}:{block}:{block}"],
+        "cpu_limit": f"${{{testbed_variable('CPU_LIMIT')}:-0}}",
+        "memory_limit": f"${{{testbed_variable('MEMORY')}:-{memory}}}",
+        "shm_size": f"${{{testbed_variable('SHM')}:-{shm_size}}}",
+    }
+
+
+def _client_entries(plan: ClusterPlan) -> str:
+    entries = [
+        {"name": node.hostname, "gcs": node.entry.head, "client": node.entry.client, "dashboard": node.entry.dashboard}
+        for node in plan.candidates
+    ]
+    return json.dumps(entries, separators=(",", ":"))

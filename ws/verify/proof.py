@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import queue
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from ws.errors import CheckFailed
 from ws.process import Spawn
+from ws.verify import programs
+from ws.verify.programs import Event
 
 CHECKS = ("task", "pull", "serve", "runtime_env")
 WORDS = {
@@ -30,12 +26,9 @@ _TELLING = {
     "task": "its node-manager or worker ports are not reachable from the head",
 }
 
-_PROBER = Path(__file__).with_name("prober.py")
 _MOST_TAILS = 3
 _WATCH_INTERVAL = 1.0
-_LATENESS = 5.0  # seconds that a prober may take beyond its deadline, and to end
-
-Event = dict[str, Any]
+_LATENESS = 5.0  # seconds that a prober may take beyond its deadline
 
 
 @dataclass
@@ -59,6 +52,8 @@ class Proof:
             self.checks.setdefault(event["node"], {})[event["check"]] = None if event["ok"] else event["why"]
         elif kind in ("connecting", "done") and event.get("why"):
             self.trouble = event["why"]
+        elif kind == "broken":
+            self.trouble = self.trouble or event["why"]
 
     def proven(self, node: str) -> bool:
         checks = self.checks.get(node, {})
@@ -129,10 +124,10 @@ def _follow(
 ) -> None:
     """Run one prober until it has said all, or died."""
     params = {"address": address, "nodes": list(proof.nodes), "timeout": max(1.0, deadline - time.monotonic())}
-    process = spawn(["python3", "-u", "-c", _PROBER.read_text(encoding="utf-8"), json.dumps(params)])
+    process = spawn(programs.argv("prober", params))
     done = False
     try:
-        events = _events(process)
+        events = programs.events(process)
         watched = 0.0
         while True:
             if time.monotonic() - watched > _WATCH_INTERVAL:
@@ -154,46 +149,7 @@ def _follow(
                 done = True
                 return
     finally:
-        _leave(process, done)
-
-
-def _leave(process: subprocess.Popen[str], done: bool) -> None:
-    """End a prober; one that is done may take leave of its cluster by itself, a second that nobody waits for."""
-
-    def reap() -> None:
-        if done:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=_LATENESS)
-        process.kill()
-        process.wait()
-        if process.stdin:
-            process.stdin.close()
-
-    threading.Thread(target=reap, name="prober's end", daemon=True).start()
-
-
-def _events(process: subprocess.Popen[str]) -> queue.Queue[Event | None]:
-    """The prober's events as they come, None at its end. Lines that are no events are its trouble."""
-    events: queue.Queue[Event | None] = queue.Queue()
-
-    def read() -> None:
-        assert process.stdout is not None
-        stray = ""
-        with process.stdout as output:
-            for line in output:
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    stray = line.strip() or stray
-                    continue
-                if isinstance(event, dict) and "event" in event:
-                    events.put(event)
-        if stray:
-            events.put({"event": "connecting", "why": stray})
-        events.put(None)
-
-    threading.Thread(target=read, name="prober", daemon=True).start()
-    return events
+        programs.leave(process, done)
 
 
 def _unproven(proof: Proof, timeout: float, evidence: Callable[[str], str]) -> CheckFailed:

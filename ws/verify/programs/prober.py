@@ -1,8 +1,7 @@
 """A driver that proves nodes, one JSON event per line on stdout. Standard library and Ray alone.
 
-It is run as text, by `python3 -u -c TEXT PARAMS`, on a node of the cluster or on any machine that reaches it; so it
-imports nothing of `ws`. Its stdin is a pipe that whoever started it holds open: when that ends, so does the prober.
-PARAMS is a JSON object: `address` (as for `ray.init`), `nodes` (names that must be proven), `timeout` (seconds).
+It runs on a node of the cluster or on any machine that reaches it. PARAMS: `address` (as for `ray.init`), `nodes` (names
+that must be proven), `timeout` (seconds).
 
 Events:  {"event": "connected", "ray", "python"}  {"event": "alive", "node"}
          {"event": "check", "node", "check", "ok", "seconds", "why"}  {"event": "done", "ok"}
@@ -12,76 +11,18 @@ object from another node; it serves one to another node; it builds a runtime env
 the others serve and serves what they pull, so it needs no traffic of its own.
 """
 
-import json
 import os
 import platform
-import socket
 import sys
-import threading
 import time
+
+from common import brief, connect, emit, parameters
 
 CHECKS = ("task", "pull", "serve", "runtime_env")
 RETRY_PAUSE = 1.0  # seconds
 CONNECT_LIMIT = 20.0  # seconds; then whoever started us looks anew who leads
 IMPATIENCE = 6.0  # seconds until checks that hang together are tried one by one
 SIZE = 2_000_000  # bytes; objects under 100 kB travel inside messages and would prove nothing
-
-
-def emit(event, **fields):
-    print(json.dumps({"event": event, **fields}), flush=True)
-
-
-def brief(error):
-    """The telling line of a Ray error, whose text may be a page long."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:500]
-
-
-def connect(address, deadline):
-    """Connect once the address accepts; `ray.init` on a closed port can end the process."""
-    if "://" not in address:
-        host, _, port = address.rpartition(":")
-        obstacle = TimeoutError("no time left")
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection((host, int(port)), timeout=2).close()
-                break
-            except OSError as error:
-                obstacle = error
-                time.sleep(0.1)
-        else:
-            raise obstacle
-    # Under `uv run`, Ray would have every worker of the cluster run by uv, with this folder uploaded.
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
-    import ray
-
-    if "://" not in address:
-        await_raylet(address, deadline)
-    while True:
-        try:
-            # No working_dir and no other runtime_env: a cluster may be somebody else's (DESIGN decision 8).
-            ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-            return ray
-        except Exception as error:
-            if time.monotonic() > deadline:
-                raise
-            emit("connecting", why=brief(error))
-            time.sleep(0.3)
-
-
-def await_raylet(address, deadline):
-    """Wait until the GCS knows a living node: `ray.init` itself would look for one only once a second."""
-    try:
-        from ray._raylet import GcsClient
-
-        gcs = GcsClient(address=address)
-        while time.monotonic() < deadline:
-            if any(node.state == 0 for node in gcs.get_all_node_info(timeout=5).values()):  # 0: alive
-                return
-            time.sleep(0.05)
-    except Exception as error:
-        # Not part of Ray's public interface: without it, connecting is slower and nothing else.
-        emit("connecting", why=brief(error))
 
 
 class Node:
@@ -246,19 +187,8 @@ class Prober:
                 node.passes(check)
 
 
-def end_with_parent():
-    """Nobody listens any more once stdin has ended, even where the one that started us was killed."""
-
-    def wait():
-        sys.stdin.read()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def main():
-    end_with_parent()
-    params = json.loads(sys.argv[1])
+    params = parameters()
     deadline = time.monotonic() + params["timeout"]
     try:
         ray = connect(params["address"], min(deadline, time.monotonic() + CONNECT_LIMIT))

@@ -1,0 +1,101 @@
+"""`ws verify`: a conformance test for a cluster that somebody else started."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ws import console
+from ws.cli.common import JSON, project_folder
+from ws.errors import UsageError
+
+if TYPE_CHECKING:
+    from ws.verify.outside_cluster import Outside
+    from ws.verify.verdict import Check, ScenarioResult
+
+WINDOW = 65.0
+"""Seconds within which Ray marks a node dead whose packets vanish: 5 failures, each after 3 s and a timeout of 10 s."""
+
+
+def verify(
+    address: str = typer.Argument(None, help="ray://host:10001 (Ray Client); or, on one of its nodes, host:6379 (the GCS)."),
+    token_file: Path | None = typer.Option(
+        None, metavar="FILE", help="The cluster's token; default: where Ray looks for it."
+    ),
+    dashboard: str | None = typer.Option(None, metavar="URL", help="The dashboard, where it is not found by itself."),
+    window: float = typer.Option(WINDOW, min=0, metavar="SECONDS", help="How long nodes must stay alive; 0: not watched."),
+    scenario: list[str] = typer.Option(None, metavar="NAME", help="Run this scenario; more than once: all of these."),
+    listed: bool = typer.Option(False, "--list", help="List the scenarios."),
+    as_json: bool = JSON,
+) -> None:
+    """Test a running Ray cluster from outside, whoever started it, and name the cause where it fails."""
+    if listed:
+        _list(as_json)
+        return
+    _check_names(scenario or [])
+    raise typer.Exit(_verify(_outside(address, token_file, dashboard, window), scenario or [], as_json))
+
+
+def _list(as_json: bool) -> None:
+    from ws.verify.outside import SCENARIOS
+
+    if as_json:
+        console.result_json([{"name": scenario.name, "title": scenario.title} for scenario in SCENARIOS])
+    else:
+        console.result(console.table(["SCENARIO", "WHAT"], [[scenario.name, scenario.title] for scenario in SCENARIOS]))
+
+
+def _check_names(names: list[str]) -> None:
+    import difflib
+
+    from ws.verify.outside import SCENARIOS
+
+    known = [scenario.name for scenario in SCENARIOS]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UsageError(
+                f"there is no scenario {name!r}",
+                f"scenarios: {', '.join(known)}",
+                f"did you mean {near[0]}?" if near else "`ws verify --list` tells what each is about",
+            )
+
+
+def _outside(address: str | None, token_file: Path | None, dashboard: str | None, window: float) -> Outside:
+    """The cluster that was asked for; raises UsageError for an address, a URL or a token file that is none."""
+    from ws.verify.outside_cluster import Address, Outside
+    from ws.verify.outside_local import find_credentials
+
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        raise UsageError("no address was given", mend="for example `ws verify ray://127.0.0.1:10001`; or set RAY_ADDRESS")
+    if dashboard and not dashboard.startswith(("http://", "https://")):
+        raise UsageError(f"{dashboard!r} is no URL of a dashboard", mend="for example `--dashboard http://127.0.0.1:8265`")
+    credentials = find_credentials(token_file, project_folder(), os.environ)
+    return Outside(Address.parse(address), credentials, window, dashboard)
+
+
+def _verify(outside: Outside, names: list[str], as_json: bool) -> int:
+    """Run the scenarios, show the verdict, leave the run folder; returns the exit code."""
+    from ws.verify import report as reports
+    from ws.verify import table
+    from ws.verify.outside import verify as run
+    from ws.verify.report import as_json as for_programs
+
+    def show(result: ScenarioResult, check: Check) -> None:
+        if not as_json:
+            print(table.check_line(result, check, sys.stderr), file=sys.stderr, flush=True)
+
+    report = run(outside, names, show)
+    page = reports.write(report, project_folder(), {})
+    if not as_json and "not tried" in report.about:
+        print(f"! not tried: {report.about['not tried']}", file=sys.stderr, flush=True)
+    if as_json:
+        console.result_json({**for_programs.document(report), "report": str(page)})
+    else:
+        console.result("\n" + table.final(report, page, sys.stdout))
+    return report.exit_code

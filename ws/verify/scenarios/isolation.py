@@ -1,0 +1,234 @@
+"""Scenario isolation: the test network reaches the published ports and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ws.errors import WsError
+from ws.verify.scenarios import Scenario
+from ws.verify.scenarios.looking import Finding, Target, absence, for_each, in_words, listed, probe, running
+from ws.verify.scenarios.published import bound, check_published, not_published
+from ws.verify.site import Expected, Site
+from ws.verify.verdict import Cause, Check, Recorder
+
+_LISTENING = "0A"  # in /proc/net/tcp
+_MOST_PORTS = 40  # of one node; each is a thread of the probe
+_LIMIT = 15.0  # seconds
+_OF_OURS = ("gcs", "client", "dashboard", "health", "grpc")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the test client finds, and which ports each node of the main network listens on for others."""
+
+    listening: Mapping[str, frozenset[int] | WsError]
+    found: Mapping[Target, Finding]
+
+
+def _run(site: Site, record: Recorder) -> None:
+    check_published(site, record)
+    inside = [node for node in site.expected.values() if node.inside]
+    client = next((node for node in site.expected.values() if node.role == "client"), None)
+    gone = absence(client, site.seen(client.name)) if client else None
+    if client is None or gone:
+        with record.check("the test network reaches the published ports alone", "every port, from the test client") as check:
+            check.failed(gone.what, gone) if gone else check.unseen("there is no client in the test network")
+        return
+    seen = _look(site, client, running(site, inside))
+    for node in inside:
+        _check_inner(site, record, client, node, seen)
+    for node in inside:
+        _check_published(site, record, client, node, seen)
+    _check_unpublished(site, record, seen)
+
+
+# What the test network reaches
+
+
+def _look(site: Site, client: Expected, nodes: list[Expected]) -> _Seen | WsError:
+    """One probe from the test client for all that the following checks ask."""
+    listening = for_each([node.name for node in nodes], lambda name: _listening(site, name))
+    targets: list[Target] = []
+    for node in nodes:
+        ports = listening[node.name]
+        if isinstance(ports, WsError):
+            continue
+        address = _inner_address(site, node)
+        targets += [(address, port) for port in _sample(node, ports)] if address else []
+        targets += [(site.host_address, port) for port in ports & _planned(node)]
+    [found] = for_each([client.name], lambda name: probe(site, name, targets, identify=True)).values() if targets else [{}]
+    return found if isinstance(found, WsError) else _Seen(listening, found)
+
+
+def _listening(site: Site, name: str) -> frozenset[int]:
+    """The TCP ports that something on this node listens on, other than for itself alone."""
+    done = site.run(name, ["cat", "/proc/net/tcp", "/proc/net/tcp6"], timeout=_LIMIT)
+    return frozenset(_open_ports(done.stdout))
+
+
+def _open_ports(table: str) -> Iterable[int]:
+    for line in table.splitlines():
+        words = line.split()
+        if len(words) < 4 or words[3] != _LISTENING:
+            continue
+        address, _, port = words[1].partition(":")
+        # Numbers are in the machine's byte order: 127.x.x.x ends with 7F, ::1 with 01000000.
+        if not (address.endswith("7F") or address == "0" * 24 + "01000000"):
+            yield int(port, 16)
+
+
+def _planned(node: Expected) -> frozenset[int]:
+    """Its ports that stay open; those of worker processes come and go."""
+    fixed = {port for name, port in node.ports.items() if not name.startswith("worker")}
+    return frozenset(fixed | set(node.entries.values()))
+
+
+def _sample(node: Expected, ports: frozenset[int]) -> list[int]:
+    planned = sorted(ports & _planned(node))
+    return [*planned, *sorted(ports - set(planned))][:_MOST_PORTS]
+
+
+def _inner_address(site: Site, node: Expected) -> str:
+    seen = site.seen(node.name)
+    return seen.addresses.get(node.network, "") if seen else ""
+
+
+def _check_inner(site: Site, record: Recorder, client: Expected, node: Expected, seen: _Seen | WsError) -> None:
+    address = _inner_address(site, node)
+    what = f"{node.name} can't be reached past the host"
+    with record.check(what, f"what it listens on, at {address or 'its own address'}, from the test client") as check:
+        ports = _ports_of(site, check, node, seen)
+        if ports is None or isinstance(seen, WsError):
+            return
+        findings = [seen.found[address, port] for port in _sample(node, ports)]
+        reached = [finding for finding in findings if finding["outcome"] == "open"]
+        if not findings:
+            check.unseen("it listens on no port")
+        elif reached:
+            evidence = f"{len(reached)} of {len(findings)} ports open; {in_words(reached[0])}"
+            check.failed(evidence, _reached(site, client, node, reached))
+        else:
+            check.passed(f"none of {len(findings)} ports; for example {in_words(findings[0])}")
+
+
+def _reached(site: Site, client: Expected, node: Expected, reached: list[Finding]) -> Cause:
+    what = f"the test network reaches {node.name} at {listed(_place(one) for one in reached[:4])}"
+    seen = site.seen(client.name)
+    if seen and node.network in seen.addresses:
+        what = f"{what}: {client.container} is in {node.network}, too"
+        return Cause("not-isolated", what, f"`docker network disconnect {node.network} {client.container}`")
+    remedy = "Docker keeps networks apart by iptables, see `iptables -S | grep ISOLATION`; restart Docker to restore that"
+    return Cause("not-isolated", what, remedy)
+
+
+def _place(finding: Finding) -> str:
+    return f"{finding['host']}:{finding['port']}"
+
+
+def _ports_of(site: Site, check: Check, node: Expected, seen: _Seen | WsError) -> frozenset[int] | None:
+    """What the node listens on; None where the check has had its verdict instead."""
+    gone = absence(node, site.seen(node.name))
+    if gone:
+        check.failed(gone.what, gone)
+        return None
+    if isinstance(seen, WsError):
+        raise seen
+    ports = seen.listening.get(node.name)
+    if isinstance(ports, WsError):
+        raise ports
+    if ports is None:
+        check.unseen("it came up only now")
+    return ports
+
+
+def _check_published(site: Site, record: Recorder, client: Expected, node: Expected, seen: _Seen | WsError) -> None:
+    what = f"the published ports of {node.name} can be reached"
+    with record.check(what, f"those that it listens on, at {site.host_address}, from the test client") as check:
+        ports = _ports_of(site, check, node, seen)
+        if ports is None or isinstance(seen, WsError):
+            return
+        wanted = sorted(_planned(node) & ports & bound(site, node.published))
+        closed = _still_closed(site, client, [seen.found[site.host_address, port] for port in wanted])
+        if not wanted:
+            check.unseen(f"nothing that it listens on is published on {site.host_address}")
+        elif closed:
+            check.failed(
+                f"{len(closed)} of {len(wanted)} ports; {in_words(closed[0])}", *_closed(site, client, node, wanted, closed)
+            )
+        else:
+            check.passed(f"{len(wanted)} ports open: {listed(wanted)}")
+
+
+def _still_closed(site: Site, client: Expected, findings: list[Finding]) -> list[Finding]:
+    """Those that do not answer, and not at a second look either: a busy machine may be slow once.
+
+    A port that accepts and says nothing is Docker's proxy, which does not get through to what listens behind it.
+    """
+
+    def closed(found: Iterable[Finding]) -> list[Finding]:
+        return [finding for finding in found if finding["outcome"] != "open" or finding["speaks"] == "unknown"]
+
+    first = closed(findings)
+    targets = [(finding["host"], finding["port"]) for finding in first]
+    return closed(probe(site, client.name, targets, identify=True).values()) if targets else []
+
+
+def _closed(site: Site, client: Expected, node: Expected, wanted: list[int], closed: list[Finding]) -> list[Cause]:
+    seen = site.seen(node.name)
+    ports = [finding["port"] for finding in closed]
+    leading_in = bound(site, seen.published) if seen else set()
+    unbound = [f"{site.host_address}:{port}" for port in ports if port not in leading_in]
+    if unbound:
+        return [not_published(node, unbound)]
+    if len(closed) == len(wanted) > 1:
+        what = f"from {client.name}, none of the ports of {node.name} at the host's address {site.host_address} answers"
+        remedy = (
+            f"the host's firewall must let {client.network} in: `iptables -S INPUT`; or set host.ip_address in config.yaml"
+        )
+        return [Cause("host-unreachable", what, remedy)]
+    shut = listed(in_words(finding) for finding in closed[:4])
+    what = f"from {client.name}, {shut}, though {node.name} listens and Docker publishes it"
+    remedy = f"look for what drops it: `iptables -S | grep -e {ports[0]}` on the host and in {node.container}"
+    return [Cause("port-blocked", what, remedy)]
+
+
+def _check_unpublished(site: Site, record: Recorder, seen: _Seen | WsError) -> None:
+    with record.check(
+        "ports that are not published are closed at the host", f"at {site.host_address}, from the test client"
+    ) as check:
+        if isinstance(seen, WsError):
+            raise seen
+        published = set().union(*(bound(site, node.published) for node in site.expected.values()))
+        inner = {
+            port: node.name
+            for node in site.expected.values()
+            if node.inside and isinstance(ports := seen.listening.get(node.name), frozenset)
+            for port in (_planned(node) & ports) - published
+        }
+        reached = [found for port in inner if (found := seen.found[site.host_address, port])["outcome"] == "open"]
+        if not reached:
+            check.passed(f"{len(inner)} ports that nodes listen on are not published: {listed(sorted(inner)[:6]) or 'none'}")
+            return
+        _judge_reached(check, reached, inner)
+
+
+def _judge_reached(check: Check, reached: list[Finding], inner: Mapping[int, str]) -> None:
+    """Another program of the host may have the same port: what speaks there tells."""
+    ours = [finding for finding in reached if finding["speaks"] in _OF_OURS]
+    evidence = "; ".join(in_words(finding) for finding in reached)
+    if not ours:
+        check.unseen(f"another program of the host seems to listen there: {evidence}")
+        return
+    causes = [
+        Cause(
+            "not-isolated",
+            f"{in_words(finding)}: {inner[finding['port']]} listens there, and the config publishes it nowhere",
+            f"`docker ps` and `ss -ltnp` tell who opens {finding['port']} on the host",
+        )
+        for finding in ours
+    ]
+    check.failed(evidence, *causes)
+
+
+SCENARIO = Scenario("isolation", "The test network reaches what is published, and nothing else", 60.0, _run)

@@ -1,0 +1,54 @@
+"""Scenario stability: what has joined stays, beyond the time that Ray needs to notice that a node can't be reached."""
+
+from __future__ import annotations
+
+from ws.verify.diagnose import diagnose
+from ws.verify.scenarios import Scenario
+from ws.verify.site import Expected, Site
+from ws.verify.verdict import Cause, Recorder
+
+
+def _run(site: Site, record: Recorder) -> None:
+    nodes = [node for node in site.expected.values() if node.ray_node and node.role != "joiner"]
+    if not site.failed:
+        site.watch.wait(site.watch.window)
+    for node in nodes:
+        _check_life(site, record, node)
+    _check_head(site, record)
+
+
+def _check_life(site: Site, record: Recorder, node: Expected) -> None:
+    watch = site.watch
+    what = f"{node.name} stays alive"
+    how = f"the GCS asked twice a second, for {watch.window:g} s from when it was first alive"
+    with record.check(what, how) as check:
+        troubles = watch.problems(node.name)
+        if troubles:
+            causes = diagnose(site, node.name, "dead") or [Cause("node-dead", troubles[0], f"look at `ws logs {node.name}`")]
+            check.failed("\n".join(troubles), *causes)
+            return
+        lived = watch.alive_for(node.name)
+        if lived is None:
+            check.failed("never seen alive", *diagnose(site, node.name, "missing"))
+        elif lived < watch.window:
+            check.unseen(f"alive for {lived:.0f} s so far; not watched to the end, because other checks have failed already")
+        else:
+            check.passed(f"alive without a break for {lived:.0f} s")
+
+
+def _check_head(site: Site, record: Recorder) -> None:
+    with record.check("the same head leads from begin to end", "the lease, compared with that at the begin") as check:
+        before, now = site.first_head, site.head()
+        if before is None:
+            check.unseen("nobody led when the run began")
+        elif now == before:
+            check.passed(f"{now.name}, epoch {now.epoch}")
+        else:
+            led = f"{now.name}, epoch {now.epoch}" if now else "nobody"
+            remedy = f"`ws logs {before.name}` tells how it ended; run the test again once `ws status` shows a head"
+            cause = Cause("head-lost", f"{before.name} led at the begin (epoch {before.epoch}), and then {led}", remedy)
+            check.failed(cause.what, cause, *diagnose(site, before.name, "dead"))
+
+
+TITLE = "Nodes stay alive beyond Ray's health-check window, and the head leads on"
+STABILITY = Scenario("stability", TITLE, 180.0, _run)
