@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 OTHER_RAY = "cslr-exp-platform/ray-other:latest"
 OTHER_PYTHON = "cslr-exp-platform/python-other:latest"
+AS_PACKAGED = "as-packaged.yaml"
 Service = dict[str, Any]
 Change = Callable[[dict[str, Any]], None]
 
@@ -36,6 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     try:
         sandbox.ws("up")
         sandbox.ws("render")
+        shutil.copy(sandbox.folder / "cluster-test.compose.yaml", sandbox.folder / AS_PACKAGED)
         yield sandbox
     finally:
         sandbox.ws("test", "--down", check=False)
@@ -48,9 +50,14 @@ def as_packaged(cluster: Sandbox) -> Iterator[None]:
     shutil.rmtree(cluster.folder / "template", ignore_errors=True)
 
 
+def rendered_test(cluster: Sandbox) -> dict[str, Any]:
+    """cluster-test.compose.yaml, as the packaged template gives it."""
+    return dict(yaml.safe_load((cluster.folder / AS_PACKAGED).read_text()))
+
+
 def edit(cluster: Sandbox, change: Change) -> None:
     """Put an edited template into the project's folder."""
-    rendered = yaml.safe_load((cluster.folder / "cluster-test.compose.yaml").read_text())
+    rendered = rendered_test(cluster)
     change(rendered)
     template = cluster.folder / "template" / "cluster-test.compose.yaml.jinja2"
     template.parent.mkdir(exist_ok=True)
@@ -100,10 +107,14 @@ def names_first(report: dict[str, Any], *keys: str) -> dict[str, Any]:
 
 def block(cluster: Sandbox) -> tuple[int, int]:
     """First and last port of the test worker's block."""
-    rendered = yaml.safe_load((cluster.folder / "cluster-test.compose.yaml").read_text())
+    rendered = rendered_test(cluster)
     ports = next(text for text in worker(rendered)["ports"] if "-" in text.rsplit(":", 1)[-1])
     first, last = ports.rsplit(":", 1)[-1].split("-")
     return int(first), int(last)
+
+
+def subnet_of_test(cluster: Sandbox) -> str:
+    return str(next(iter(rendered_test(cluster)["networks"].values()))["ipam"]["config"][0]["subnet"])
 
 
 def without(port: int) -> Change:
@@ -143,9 +154,7 @@ def test_one_port_alone_is_blocked(cluster: Sandbox, offset: int, role: str) -> 
 
 
 def test_the_worker_advertises_an_address_that_the_head_cannot_reach(cluster: Sandbox) -> None:
-    network = yaml.safe_load((cluster.folder / "cluster-test.compose.yaml").read_text())["networks"]
-    subnet = next(iter(network.values()))["ipam"]["config"][0]["subnet"]
-    address = f"{subnet.rsplit('.', 1)[0]}.77"
+    address = f"{subnet_of_test(cluster).rsplit('.', 1)[0]}.77"
 
     def change(rendered: dict[str, Any]) -> None:
         name = next(iter(rendered["networks"]))
@@ -291,9 +300,7 @@ def test_a_port_of_the_block_is_taken_on_the_host(cluster: Sandbox) -> None:
 
 
 def test_the_subnet_is_in_use_already(cluster: Sandbox) -> None:
-    rendered = yaml.safe_load((cluster.folder / "cluster-test.compose.yaml").read_text())
-    subnet = next(iter(rendered["networks"].values()))["ipam"]["config"][0]["subnet"]
-    docker("network", "create", "--subnet", subnet, "ws-test-clash")
+    docker("network", "create", "--subnet", subnet_of_test(cluster), "ws-test-clash")
     try:
         cause = names_first(judge(cluster, *scenarios("external-worker")), "subnet-clash")
         assert "ws-test-clash" in cause["what"]
@@ -389,18 +396,18 @@ def once_checked(cluster: Sandbox, scenario: str, fault: Callable[[], object]) -
     caused = threading.Event()
 
     def run(*arguments: str) -> dict[str, Any]:
-        argv = [sys.executable, "-m", "ws", "-C", str(cluster.folder), "test", "--json", *arguments]
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr is not None
+        argv = [sys.executable, "-m", "ws", "-C", str(cluster.folder), "test", *arguments]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             assert process.stdout is not None
             said = []
-            for line in process.stderr:
+            for line in process.stdout:
                 said.append(line)
                 if scenario in line and not caused.is_set():
                     caused.set()
                     fault()
-            report: dict[str, Any] = json.loads(process.stdout.read())
         assert "Traceback" not in "".join(said)
+        report: dict[str, Any] = json.loads((cluster.folder / ".ws/runs/latest/report.json").read_text())
+        assert process.returncode == report["exit_code"], "".join(said)
         return report
 
     yield run
