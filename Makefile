@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make up` and `make test`. They need Python 3.11 and make; uv they get themselves.
 UV := $(shell command -v uv 2>/dev/null || echo .ws/uv/bin/uv)
 
-.PHONY: up down test lint bench
+.PHONY: up down test test-long lint bench
 
 up: $(UV)
 	$(UV) run ws up
@@ -11,6 +11,9 @@ down: $(UV)
 
 test: $(UV)
 	$(UV) run pytest
+
+test-long: $(UV)
+	$(UV) run pytest -m long
 
 lint: $(UV)
 	$(UV) run ruff check .

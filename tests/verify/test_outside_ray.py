@@ -21,7 +21,7 @@ from ws.verify.outside_cluster import Address, Outside
 from ws.verify.outside_local import NO_TOKEN, Credentials
 from ws.verify.verdict import Check, Report, ScenarioResult, Verdict
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.long]
 
 HEAD, WORKER, GCS = "127.0.18.1", "127.0.18.2", 21800
 DASHBOARD, CLIENT = GCS + 1, GCS + 2

@@ -96,8 +96,8 @@ def _published(node: Expected, seen: Seen | None) -> list[Cause]:
         what = f"{node.name}: none of the ports {spans(sorted(block))} of its block is published{_elsewhere(seen, block)}"
         return [Cause("block-not-published", what, _publish(node, sorted(missing[port] for port in block)))]
     by_role: dict[str, list[int]] = {}
-    for port in sorted(missing):
-        by_role.setdefault(role_of(node, port), []).append(port)
+    for number in sorted(missing):
+        by_role.setdefault(role_of(node, number), []).append(number)
     return [
         Cause(
             "port-blocked",
