@@ -333,8 +333,14 @@ def test_two_nodes_have_one_hostname(cluster: Sandbox) -> None:
         twin["container_name"] += "-twin"
         rendered["services"]["twin"] = twin
 
+    def start_twin() -> None:
+        file = str(cluster.folder / "cluster-test.compose.yaml")
+        name = ["--project-name", f"{cluster.name}-test", "--file", file]
+        docker("compose", *name, "up", "--detach", "--no-deps", "twin")
+
     edit(cluster, change)
-    cause = names_first(judge(cluster, *scenarios("external-worker")), "name-twice")
+    with once_checked(cluster, "stays up and joins", start_twin) as run:
+        cause = names_first(run(*scenarios("external-worker", "stability")), "name-twice")
     assert "test-ray-worker" in cause["what"]
 
 
@@ -391,8 +397,8 @@ def replaced(cluster: Sandbox, node: str, change: Callable[[Service], None]) -> 
 
 
 @contextmanager
-def once_checked(cluster: Sandbox, scenario: str, fault: Callable[[], object]) -> Iterator[Callable[..., dict[str, Any]]]:
-    """A run of `ws test` into which `fault` breaks when the first check of `scenario` has been made."""
+def once_checked(cluster: Sandbox, words: str, fault: Callable[[], object]) -> Iterator[Callable[..., dict[str, Any]]]:
+    """A run of `ws test` into which `fault` breaks once a line with these words has been printed."""
     caused = threading.Event()
 
     def run(*arguments: str) -> dict[str, Any]:
@@ -402,7 +408,7 @@ def once_checked(cluster: Sandbox, scenario: str, fault: Callable[[], object]) -
             said = []
             for line in process.stdout:
                 said.append(line)
-                if scenario in line and not caused.is_set():
+                if words in line and not caused.is_set():
                     caused.set()
                     fault()
         assert "Traceback" not in "".join(said)
