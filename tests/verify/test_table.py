@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ws.verify.table import check_line, final
-from ws.verify.verdict import Cause, Check, Report, ScenarioResult, Verdict
+from ws.verify.verdict import Cause, Check, Link, Report, ScenarioResult, Verdict
 
 PAGE = Path("/project/.ws/runs/latest/report.html")
 
@@ -69,6 +69,13 @@ def test_the_table_then_what_did_not_pass_then_the_report() -> None:
         "✗ fail: 2 of 4 checks passed, in 23.0 s\n"
         f"Report: {PAGE}"
     )
+
+
+def test_the_links_of_each_pair_both_ways() -> None:
+    measured = report()
+    measured.links = [Link("a", "b", 0.82, 5.1, 191e6), Link("b", "a", trouble="no answer within 8 s")]
+    lines = final(measured, PAGE, io.StringIO()).splitlines()
+    assert lines[4:7] == ["FROM, TO:  a       b", "a                  0.82 ms 191 MB/s", "b          ✗ dead"]
 
 
 def test_a_line_for_each_check_as_it_comes() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ws.console import BOLD, DIM, GREEN, RED, YELLOW, paint, table
+from ws.verify.report import matrix
 from ws.verify.report.as_html import MARKS
 from ws.verify.report.visible import visible
 from ws.verify.verdict import Check, Report, ScenarioResult, Verdict
@@ -30,7 +31,7 @@ def check_line(result: ScenarioResult, check: Check, stream: TextIO) -> str:
 
 def final(report: Report, page: Path, stream: TextIO) -> str:
     """The table of scenarios, below it what did not pass with causes and mends, and last the path of the HTML page."""
-    parts = [_scenarios(report, stream)]
+    parts = [_scenarios(report, stream), *([_matrix(report, stream)] if report.links else [])]
     for result in report.scenarios:
         parts += ["\n".join(_trouble(result, check, stream)) for check in result.checks if check.verdict is not Verdict.PASS]
     parts.append(f"{_summary(report, stream)}\nReport: {page}")
@@ -48,6 +49,17 @@ def _scenarios(report: Report, stream: TextIO) -> str:
         for line, result in zip(lines, report.scenarios, strict=True)
     ]
     return "\n".join([paint(header, BOLD, stream), *painted])
+
+
+def _matrix(report: Report, stream: TextIO) -> str:
+    """Each link, from the row's node to the column's: median latency and bandwidth."""
+    rows = [(row.source, *map(_cell, row.cells)) for row in matrix.rows(report)]
+    header, *lines = table(["FROM, TO:", *matrix.names(report)], rows).splitlines()
+    return "\n".join([paint(header, BOLD, stream), *lines])
+
+
+def _cell(cell: matrix.Cell) -> str:
+    return f"{MARKS[Verdict.FAIL]} dead" if cell.state == "dead" else f"{cell.median} {cell.bandwidth}".strip()
 
 
 def _word(verdict: Verdict) -> str:
