@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ import pytest
 import yaml
 
 from tests.clusters import Sandbox, docker, leader_is
+from ws.verify.scenarios.all import ALL
 
 pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 OTHER_RAY = "cslr-exp-platform/ray-other:latest"
 OTHER_PYTHON = "cslr-exp-platform/python-other:latest"
+START_LIMIT = 120.0  # seconds that the start may take, with its wait for a worker that may be slow
 AS_PACKAGED = "as-packaged.yaml"
 Service = dict[str, Any]
 Change = Callable[[dict[str, Any]], None]
@@ -91,17 +93,25 @@ def failed_checks(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [check for scenario in report["scenarios"] for check in scenario["checks"] if check["verdict"] == "fail"]
 
 
-def names_first(report: dict[str, Any], *keys: str) -> dict[str, Any]:
-    """Assert that the verdict is fail, and that the first cause named is one of `keys`; returns that cause."""
+def names_first(report: dict[str, Any], *keys: str, consequences: Sequence[str] = ()) -> dict[str, Any]:
+    """Assert that the verdict is fail, in time, and that the first cause named is one of `keys`; returns that cause.
+
+    Every other check that failed must name one of them first, too, or one of what is known to follow from them.
+    """
     failed = failed_checks(report)
     assert report["verdict"] == "fail", report
     assert report["exit_code"] == 1
-    assert failed[0]["causes"], failed[0]
+    assert all(check["causes"] for check in failed), failed
     cause: dict[str, Any] = failed[0]["causes"][0]
     assert cause["key"] in keys, failed
-    assert cause["what"]
-    assert cause["remedy"]
-    assert failed[0]["evidence"]
+    strayed = [check for check in failed if check["causes"][0]["key"] not in (*keys, *consequences)]
+    assert strayed == []
+    for check in failed:
+        assert check["evidence"]
+        assert all(named["what"] and named["remedy"] for named in check["causes"])
+    limits = {scenario.name: scenario.deadline for scenario in ALL}
+    late = [found["name"] for found in report["scenarios"] if found["seconds"] > limits.get(found["name"], START_LIMIT)]
+    assert late == []
     return cause
 
 
@@ -149,6 +159,21 @@ def test_one_port_alone_is_blocked(cluster: Sandbox, offset: int, role: str) -> 
     port = block(cluster)[0] + offset
     edit(cluster, without(port))
     cause = names_first(judge(cluster, *scenarios("external-worker")), "port-blocked")
+    assert str(port) in cause["what"]
+    assert role.replace("_", " ") in cause["what"].replace("_", " ").replace("-", " ")
+
+
+@pytest.mark.parametrize(("offset", "role"), [(1, "object_manager"), (2, "runtime_env_agent")])
+def test_one_port_alone_is_dropped_by_a_firewall(cluster: Sandbox, offset: int, role: str) -> None:
+    port = block(cluster)[0] + offset
+
+    def drop() -> None:
+        pid = docker("inspect", "--format", "{{.State.Pid}}", f"{cluster.name}-test-worker").strip()
+        rule = ["INPUT", "--in-interface", "eth0", "--protocol", "tcp", "--dport", str(port), "--jump", "DROP"]
+        subprocess.run(["nsenter", "--target", pid, "--net", "iptables", "--append", *rule], check=True)
+
+    with once_checked(cluster, "stays up and joins", drop) as run:
+        cause = names_first(run(*scenarios("external-worker")), "port-blocked")
     assert str(port) in cause["what"]
     assert role.replace("_", " ") in cause["what"].replace("_", " ").replace("-", " ")
 
@@ -214,6 +239,20 @@ def test_the_worker_has_another_token(cluster: Sandbox) -> None:
     cause = names_first(judge(cluster, *scenarios("external-worker")), "token-wrong")
     assert "test-ray-worker" in cause["what"]
     assert "f" * 64 not in json.dumps(cause)
+
+
+def test_the_client_has_another_token(cluster: Sandbox) -> None:
+    other = cluster.folder / "other-token"
+    other.write_text("e" * 64)
+    other.chmod(0o644)
+
+    def change(rendered: dict[str, Any]) -> None:
+        rendered["secrets"]["other"] = {"file": str(other)}
+        client(rendered)["secrets"] = [{"source": "other", "target": "ray_token"}]
+
+    edit(cluster, change)
+    cause = names_first(judge(cluster, *scenarios("ray-client")), "token-wrong")
+    assert "test-ray-client" in cause["what"]
 
 
 def test_the_client_has_no_token(cluster: Sandbox) -> None:

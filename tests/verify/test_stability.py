@@ -70,6 +70,16 @@ def test_time_in_which_nobody_answers_counts_for_nothing_until_the_same_nodes_ar
     assert (lives.alive_for("ray-cpu"), lives.lost) == (21.0, "")
 
 
+def test_a_node_of_an_earlier_run_that_is_not_found_dead_yet_is_nobodys_problem() -> None:
+    lives = Lives(NAMES, frozenset({"test-ray-worker-1"}))
+    lives.take(nodes(node("test-ray-worker", 1)), 0.0)
+    assert lives.alive_for("test-ray-worker") is None
+    lives.take(nodes(node("test-ray-worker", 1), node("test-ray-worker", 2)), 5.0)
+    lives.take(nodes(node("test-ray-worker", 1, alive=False), node("test-ray-worker", 2)), 15.0)
+    assert lives.troubles == {}
+    assert lives.alive_for("test-ray-worker") == 10.0
+
+
 def test_a_node_that_died_is_a_problem_for_good_though_it_comes_back() -> None:
     lives = Lives(NAMES)
     lives.take(nodes(node("ray-gpu")), 0.0)
@@ -163,6 +173,8 @@ class Cluster:
         self.parts = {name.replace("_", "-"): list(of) for name, of in parts.items()}
         self.processes: list[subprocess.Popen[str]] = []
         self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    known_before = frozenset({"ray-gpu-0"})
 
     @property
     def expected(self) -> Mapping[str, Expected]:

@@ -66,6 +66,24 @@ def test_a_check_without_a_verdict_is_a_bug_of_ours() -> None:
         pass
 
 
+def test_no_verdict_goes_without_evidence() -> None:
+    record, heard = recorder()
+    with pytest.raises(AssertionError, match="without evidence"), record.check("one", "so") as check:
+        check.passed("")
+    assert heard == []
+
+
+def test_closed_between_two_checks_it_is_the_next_one_that_was_not_seen() -> None:
+    record, heard = recorder()
+    with record.check("one", "so") as check:
+        check.passed("fine")
+    record.close("not seen to its end")
+    assert [(check.what, check.verdict) for check in heard] == [
+        ("one", Verdict.PASS),
+        ("what comes next", Verdict.INCONCLUSIVE),
+    ]
+
+
 def test_once_closed_what_was_under_way_is_inconclusive_and_nothing_more_is_taken() -> None:
     record, heard = recorder()
     with pytest.raises(Abandoned), record.check("one", "so") as check:

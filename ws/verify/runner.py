@@ -6,11 +6,13 @@ makes nodes come and go, which is `head-override`, has a lane of its own; what c
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
 from contextlib import contextmanager
+from functools import partial
 
 from ws.errors import WsError
 from ws.verify.scenarios import AFTER_OTHERS, BEFORE_OTHERS, BESIDE_OTHERS, Scenario
@@ -51,10 +53,9 @@ def run(site: Site, scenarios: Sequence[Scenario], on_check: OnCheck) -> Report:
 
 
 class _Crew:
-    """Threads that scenarios run in, so that one that does not end in time holds nobody up."""
+    """Threads that scenarios run in, so that one that does not end in time, or after Ctrl-C, holds nobody up."""
 
-    def __init__(self, pool: ThreadPoolExecutor, site: Site, results: dict[str, ScenarioResult], on_check: OnCheck) -> None:
-        self._pool = pool
+    def __init__(self, site: Site, results: dict[str, ScenarioResult], on_check: OnCheck) -> None:
         self._site = site
         self._results = results
         self._on_check = on_check
@@ -62,7 +63,7 @@ class _Crew:
 
     def start(self, scenarios: Sequence[Scenario]) -> Future[None]:
         """Begin with these, one after the other, and go on."""
-        return self._pool.submit(self.work, scenarios)
+        return _in_a_thread("lane", partial(self.work, scenarios))
 
     def work(self, scenarios: Sequence[Scenario]) -> None:
         """Run these one after the other; of one that does not end within its deadline, what it was at is inconclusive."""
@@ -73,10 +74,26 @@ class _Crew:
             began = time.monotonic()
             result.started = time.time()
             try:
-                self._pool.submit(_guarded, scenario, self._site, record).result(timeout=scenario.deadline)
+                _in_a_thread(scenario.name, partial(_guarded, scenario, self._site, record)).result(scenario.deadline)
             except NotInTime:
                 record.close(f"not seen to its end within the scenario's {scenario.deadline:g} s")
             result.seconds = time.monotonic() - began
+
+
+def _in_a_thread(name: str, body: Callable[[], None]) -> Future[None]:
+    """Run it in a thread of its own, which the end of the process does not wait for."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            body()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
 
 
 def _guarded(scenario: Scenario, site: Site, record: Recorder) -> None:
@@ -91,17 +108,13 @@ def _guarded(scenario: Scenario, site: Site, record: Recorder) -> None:
 
 @contextmanager
 def _crew(site: Site, results: dict[str, ScenarioResult], on_check: OnCheck) -> Iterator[_Crew]:
-    # A scenario and its lane take a thread each, and two lanes run at once.
-    pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="scenario")
-    crew = _Crew(pool, site, results, on_check)
+    crew = _Crew(site, results, on_check)
     try:
         yield crew
     except BaseException:
         for record in crew.recorders:
             record.close()
         raise
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def picture(site: Site) -> list[PictureNode]:

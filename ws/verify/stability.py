@@ -51,10 +51,11 @@ class Lives:
     """What is known of each node's life, from the events of the program `watch`. Times are of one clock, in seconds.
 
     `since[name][id]` is when a living node was first seen alive; `looked` when the GCS answered last; `troubles` what has
-    happened, per node.
+    happened, per node. `ignored`: ids of nodes that ended before all this; the GCS may take a while to find them dead.
     """
 
     names: Sequence[str]
+    ignored: frozenset[str] = frozenset()
     since: dict[str, dict[str, float]] = field(default_factory=dict)
     troubles: dict[str, list[str]] = field(default_factory=dict)
     looked: float | None = None
@@ -65,7 +66,8 @@ class Lives:
             self.lost = str(event["why"])
         elif event["event"] == "nodes":
             for name in self.names:
-                self._look([node for node in event["nodes"] if node["name"] == name], name, now)
+                known = [node for node in event["nodes"] if node["name"] == name and node["id"] not in self.ignored]
+                self._look(known, name, now)
         if event["event"] in ("nodes", "same"):
             self.looked, self.lost = now, ""
 
@@ -102,6 +104,10 @@ class Watched(Runs, Protocol):
     @property
     def expected(self) -> Mapping[str, Expected]: ...
 
+    @property
+    def known_before(self) -> frozenset[str]:
+        """Ids of external Ray nodes that the GCS knew before the test's containers were started: they have ended."""
+
 
 class StabilityWatch:
     """Follows the lives of the expected Ray nodes (joiners come and go, and don't count) from `start` until `stop`."""
@@ -122,7 +128,8 @@ class StabilityWatch:
     @cached_property
     def _lives(self) -> Lives:
         nodes = self._site.expected.values()
-        return Lives([node.name for node in nodes if node.ray_node and node.role != "joiner"])
+        names = [node.name for node in nodes if node.ray_node and node.role != "joiner"]
+        return Lives(names, self._site.known_before)
 
     def _candidates(self) -> list[Expected]:
         return [node for node in self._site.expected.values() if node.role == "candidate"]

@@ -91,8 +91,8 @@ class Recorder:
     def check(self, what: str, how: str) -> Iterator[Check]:
         """A check whose body calls `passed`, `failed` or `unseen` once.
 
-        Where the body raises an error of ours, the check is inconclusive with that error as evidence. Raises Abandoned
-        once the recorder is closed.
+        Where the body raises an error of ours, the check is inconclusive with that error as evidence. No verdict goes
+        without evidence: that is a bug of the scenario. Raises Abandoned once the recorder is closed.
         """
         if self._closed:
             raise Abandoned
@@ -106,15 +106,16 @@ class Recorder:
         made.seconds = time.monotonic() - began
         if self._closed:
             raise Abandoned
-        if made.verdict is Verdict.INCONCLUSIVE and not made.evidence:
-            raise AssertionError(f"the check {what!r} came to no verdict")
+        if not made.evidence:
+            raise AssertionError(f"the check {what!r} came to no verdict, or to one without evidence")
+        self._under_way = ""
         self._keep(made)
 
     def close(self, why: str = "") -> None:
-        """Take no more checks. With `why`, the check under way is kept as inconclusive."""
+        """Take no more checks. With `why`, the check under way, or the one to come, is kept as inconclusive."""
         self._closed = True
         if why:
-            self._keep(Check(self._under_way, "", Verdict.INCONCLUSIVE, why))
+            self._keep(Check(self._under_way or "what comes next", "", Verdict.INCONCLUSIVE, why))
 
     def _keep(self, made: Check) -> None:
         self.result.checks.append(made)
