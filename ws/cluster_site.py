@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -15,6 +17,7 @@ from ws.engine.lookout import Lookout
 from ws.engine.machine import in_effect, wants_gpu
 from ws.engine.render import main_context, testbed_context
 from ws.engine.testbed import TestBed
+from ws.engine.testbed_docker import translated
 from ws.engine.testbed_look import inspect, inspected
 from ws.errors import CommandFailed, EnvironmentProblem
 from ws.node.http_client import HttpFailure, call
@@ -24,11 +27,15 @@ from ws.verify.stability import StabilityWatch
 from ws.verify.verdict import Link
 
 _LEASE_TIMEOUT = 2.0
+_JOINER_LIMIT = 20.0  # seconds that starting or removing a joiner may take
 _NOT_STARTED = ("Error response from daemon", "OCI runtime exec failed")
 
 
 class ProjectSite:
-    """The containers of one project. `head`: the entry that the test's worker was told to join by."""
+    """The containers of one project. `head`: the entry that the test's worker was told to join by.
+
+    Where the Docker daemon refuses, is slow or gone, all of it raises EnvironmentProblem.
+    """
 
     def __init__(self, bed: TestBed, head: str | None = None) -> None:
         self._bed = bed
@@ -43,12 +50,39 @@ class ProjectSite:
         self.links: list[Link] = []
         self.first_head: Head | None = None
         self.failed = False
+        self.known_before: frozenset[str] = frozenset()
+        """Ids of external Ray nodes that the GCS knew before the test's containers were started: they have ended."""
         self.watch = StabilityWatch(self)
+        self._closed = False
+        self._programs: list[subprocess.Popen[str]] = []
+        self._starting = threading.Lock()
+        self._joining = threading.Lock()
+
+    def close(self) -> None:
+        """Start nothing more, and end the programs that are under way: who waits for one goes on at once.
+
+        A joiner that is just being started or removed is waited for, so that whoever removes all afterwards finds it.
+        """
+        with self._starting:
+            self._closed = True
+            for process in self._programs:
+                process.kill()
+        if self._joining.acquire(timeout=_JOINER_LIMIT):
+            self._joining.release()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise EnvironmentProblem("the run has ended, and starts nothing more")
 
     def spawn(self, node: str, argv: Sequence[str]) -> subprocess.Popen[str]:
-        return start(self._exec(node, argv))
+        with self._starting:
+            self._require_open()
+            process = start(self._exec(node, argv))
+            self._programs = [other for other in self._programs if other.returncode is None] + [process]
+        return process
 
     def run(self, node: str, argv: Sequence[str], *, timeout: float) -> Completed:
+        self._require_open()
         command = self._exec(node, argv)
         done = run(command, timeout=timeout, check=False)
         if done.code and (done.stdout + done.stderr).lstrip().startswith(_NOT_STARTED):
@@ -58,10 +92,17 @@ class ProjectSite:
     def _exec(self, node: str, argv: Sequence[str]) -> list[str]:
         return ["docker", "exec", "-i", self.expected[node].container, *argv]
 
+    def remember_known(self) -> None:
+        """Fill `known_before`: the GCS keeps the name of a worker that was killed alive for 15 to 65 s."""
+        outside = {node.name for node in self.expected.values() if not node.inside}
+        with suppress(EnvironmentProblem):  # without a dashboard nothing is known, and joining will tell
+            self.known_before = frozenset(node.node_id for node in self.dashboard().nodes() if node.name in outside)
+
     def seen(self, name: str) -> Seen | None:
         found = inspect(self._engine.client, self.expected[name].container)
         return Seen(**vars(found)) if found else None
 
+    @translated()
     def strangers(self) -> Mapping[str, Seen]:
         known = {expected.container for expected in self.expected.values()}
         found = {}
@@ -73,6 +114,7 @@ class ProjectSite:
                     found[str(container.name)] = Seen(**vars(inspected(container)))
         return found
 
+    @translated()
     def log(self, name: str) -> str:
         if name in self._bed.containers:
             return self._bed.log(name)
@@ -81,10 +123,12 @@ class ProjectSite:
         except EnvironmentProblem:  # there is no container
             return ""
 
+    @translated()
     def head(self) -> Head | None:
         leader = self.lookout.leader()
         return Head(leader.name, leader.address, leader.epoch) if leader else None
 
+    @translated()
     def lease(self) -> Mapping[str, object] | None:
         url = f"{self._engine.health_url(self._project)}/lease"
         try:
@@ -94,6 +138,7 @@ class ProjectSite:
         lease = answer.get("lease")
         return lease if isinstance(lease, dict) else {}
 
+    @translated()
     def dashboard(self) -> Dashboard:
         entries = self._engine.entries(self._project)
         if "dashboard" not in entries:
@@ -101,10 +146,14 @@ class ProjectSite:
         return Dashboard(entries["dashboard"], self.lookout.token())
 
     def start_joiner(self, environment: Mapping[str, str]) -> None:
-        self._bed.start_joiner(environment)
+        with self._joining:
+            self._require_open()
+            self._bed.start_joiner(environment)
 
     def stop_joiner(self) -> None:
-        self._bed.stop_joiner()
+        with self._joining:
+            if not self._closed:  # else whoever closed it removes all, or keeps it
+                self._bed.stop_joiner()
 
 
 def _expected(bed: TestBed, head: str | None) -> dict[str, Expected]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,9 @@ class Lookout:
         self.engine = engine
         self.project = project
         self._restarts = {state.name: state.restarts for state in engine.nodes(project)}
-        self._candidates_asked_at = -math.inf
+        self._asking = threading.Lock()
+        self._answer: Leader | None = None
+        self._answered_at = -math.inf
 
     def token(self) -> Secret:
         return read_token(self.project.token_path)
@@ -62,11 +65,15 @@ class Lookout:
         return Leader(lease["holder"], lease["address"], int(lease["epoch"]), lease.get("held_for"))
 
     def _leader_by_candidates(self) -> Leader | None:
-        """Ask the candidates one by one; seldom, because each question is a program run on a node that may be starting."""
-        now = time.monotonic()
-        if now < self._candidates_asked_at + _ASK_CANDIDATES_EVERY:
-            return None
-        self._candidates_asked_at = now
+        """Their last answer while it is young: each question is a program run on a node that may be starting."""
+        with self._asking:
+            if time.monotonic() >= self._answered_at + _ASK_CANDIDATES_EVERY:
+                self._answer = self._ask_candidates()
+                self._answered_at = time.monotonic()
+            return self._answer
+
+    def _ask_candidates(self) -> Leader | None:
+        """Whom the first candidate follows that knows it."""
         running = self._running()
         for candidate in self.project.plan.candidates:
             if candidate.hostname not in running:

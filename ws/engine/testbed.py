@@ -16,6 +16,7 @@ from ws.engine.compose import ComposeEngine
 from ws.engine.machine import in_effect
 from ws.engine.preflight import PROJECT_LABEL, overlaps, taken_ports
 from ws.engine.render import GATEWAY, TEST_FILE, TEST_LABEL, address_of, default_entry, testbed_containers
+from ws.engine.testbed_docker import foreign_errors, translated
 from ws.errors import EnvironmentProblem
 from ws.process import Runner, run
 
@@ -26,6 +27,7 @@ T = TypeVar("T")
 HEAD_VARIABLE = "WS_TEST_HEAD_ADDRESS"
 _STOP_GRACE = 8  # seconds, as in the template
 _AT_ONCE = 4
+_CONFLICT = 409
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class Obstacle:
 
 
 class TestBed:
-    """The containers of one project's cluster test. Names are hostnames."""
+    """The containers of one project's cluster test. Names are hostnames.
+
+    Where the Docker daemon refuses, is slow or gone, all of it raises EnvironmentProblem.
+    """
 
     __test__ = False  # not a test, in pytest's eyes
 
@@ -60,6 +65,7 @@ class TestBed:
                 mend="set it to true in config.yaml, then `ws up`",
             )
 
+    @translated()
     def obstacles(self) -> list[Obstacle]:
         """What of this machine is in the way: networks that overlap, and ports of the workers' blocks that are taken."""
         subnet = str(self.project.config.cluster_test.network.subnet)
@@ -81,6 +87,7 @@ class TestBed:
                 for port in range(node.block.first, node.block.last + 1):
                     yield address, port, f"the port block of {node.hostname}", "network.port_base"
 
+    @translated()
     def missing_image(self) -> str | None:
         """The image to be pulled first, or None."""
         wanted = self.project.config.services.ray.image or official_image()
@@ -92,6 +99,7 @@ class TestBed:
         """Start the client and the worker, which joins the entry `head`. Raises CommandFailed in Compose's own words."""
         self._compose("up", "--detach", "--no-deps", self.client, self.worker, head=head)
 
+    @translated()
     def down(self) -> list[str]:
         """Remove the test's containers and their network, nothing of the cluster; returns what could not be removed."""
         failures = _remove(self._containers())
@@ -105,6 +113,7 @@ class TestBed:
         added = json.dumps({"services": {self.joiner: {"environment": values}}})
         self._compose("--profile", "joiner", "up", "--detach", "--no-deps", self.joiner, override=added)
 
+    @translated()
     def stop_joiner(self) -> None:
         """Remove the joiner, if there is one; raises EnvironmentProblem where Docker can't."""
         there = [container for container in self._containers() if container.name == self.containers[self.joiner]]
@@ -128,6 +137,7 @@ class TestBed:
 
     # Looking
 
+    @translated()
     def present(self) -> list[str]:
         """Names of the test's containers that are there, in whatever state."""
         hostnames = {container: hostname for hostname, container in self.containers.items()}
@@ -138,6 +148,7 @@ class TestBed:
             all=True, filters={"label": f"{TEST_LABEL}={self.project.plan.project}"}, ignore_removed=True
         )
 
+    @translated()
     def log(self, name: str, tail: int | None = None) -> str:
         """The log of one of the test's containers, empty where there is none."""
         from docker.errors import NotFound
@@ -153,24 +164,28 @@ def _remove(containers: Sequence[Container]) -> list[str]:
     """Stop them all at once, so that workers take leave of the cluster, and remove them; returns failures."""
 
     def end(container: Container) -> None:
-        with suppress(DockerException):  # paused, or stuck: removal ends it
+        with suppress(*foreign_errors()):  # paused, or stuck: removal ends it
             container.stop(timeout=_STOP_GRACE)
         with suppress(NotFound):
-            container.remove(force=True, v=True)
+            try:
+                container.remove(force=True, v=True)
+            except APIError as error:
+                if error.status_code != _CONFLICT:
+                    raise
+                container.wait(condition="removed", timeout=_STOP_GRACE)  # somebody else is removing it
 
-    from docker.errors import DockerException, NotFound
+    from docker.errors import APIError, NotFound
 
     return _each(containers, end)
 
 
 def _each(things: Iterable[T], act: Callable[[T], None]) -> list[str]:
     """Do it to all of them at once; returns what went wrong, in Docker's words."""
-    from docker.errors import DockerException
 
     def tried(thing: T) -> str | None:
         try:
             act(thing)
-        except DockerException as error:
+        except foreign_errors() as error:
             return str(error)
         return None
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ws.config.fields import looks_secret
 from ws.engine.base import Project
 from ws.engine.compose import ComposeEngine
 from ws.engine.environment import node_environment, resolved
 from ws.engine.machine import in_effect
 from ws.engine.render import SETTINGS_LABEL, settings_marks
+from ws.engine.testbed_docker import translated
 
 _MOST_DETAILS = 5
 _LONG = {"WS_NODE_PORTS": "the ports of its block differ", "WS_CANDIDATES": "the candidates or their ports differ"}
 
 
+@translated()
 def drift(engine: ComposeEngine, project: Project) -> list[str]:
     """How the running cluster differs from the configuration: nodes missing, nodes that it does not name, other settings."""
     running = [state.name for state in engine.nodes(project)]
@@ -49,4 +52,10 @@ def _variables(engine: ComposeEngine, project: Project, name: str, has: dict[str
     for variable, text in node_environment(project.config, project.plan, project.plan.node(name)).items():
         wanted = resolved(text, values)
         if variable != "WS_NUM_GPUS" and has.get(variable) != wanted:
-            yield _LONG.get(variable) or f"{variable} is {has.get(variable, 'missing')!r:.80}, now {wanted!r:.80}"
+            yield _LONG.get(variable) or _difference(variable, has.get(variable), wanted)
+
+
+def _difference(variable: str, has: str | None, wanted: str) -> str:
+    if looks_secret(variable):
+        return f"{variable} is missing, now ***" if has is None else f"{variable} is ***, now another"
+    return f"{variable} is {'missing' if has is None else f'{has!r:.80}'}, now {wanted!r:.80}"

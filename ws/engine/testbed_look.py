@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ws.engine.compose import node_state
+from ws.engine.testbed_docker import translated
 
 if TYPE_CHECKING:
     import docker
@@ -34,8 +35,9 @@ class Inspected:
     detail: str
 
 
+@translated()
 def inspect(client: docker.DockerClient, container: str) -> Inspected | None:
-    """The container of that name; None where there is none."""
+    """The container of that name; None where there is none. Raises EnvironmentProblem."""
     from docker.errors import NotFound
 
     try:

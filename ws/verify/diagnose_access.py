@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ws.verify.diagnose_case import TEST_TEMPLATE, Case, add, edit, host_and_port, probe
+from ws.verify.diagnose_case import TEST_TEMPLATE, Case, add, edit, host_and_port, probe, probe_patiently
 from ws.verify.site import Site
 from ws.verify.verdict import Cause
 
@@ -147,9 +147,7 @@ def entry(case: Case) -> list[Cause]:
     host, port = host_and_port(case.entry)
     if not port:
         return []
-    found = probe(case.site, case.name, [(host, port)])
-    if found and found[0]["outcome"] in ("refused", "timeout"):
-        found = probe(case.site, case.name, [(host, port)], timeout=5.0)  # a busy machine gets a second chance
+    found = probe_patiently(case.site, case.name, [(host, port)])
     if not found:
         return []
     at = found[0]

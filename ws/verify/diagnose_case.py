@@ -10,6 +10,7 @@ from functools import cache, cached_property
 
 from ws.cluster.dashboard import RayNode
 from ws.errors import WsError
+from ws.verify.diagnose_again import LONG_LOOK, head_now
 from ws.verify.programs import Event, ask
 from ws.verify.site import Expected, Head, Seen, Site
 
@@ -55,7 +56,7 @@ class Case:
 
     @cached_property
     def head(self) -> Head | None:
-        return self.site.head()
+        return head_now(self.site)
 
     @cached_property
     def rows(self) -> list[RayNode]:
@@ -122,6 +123,14 @@ def probe(site: Site, name: str, targets: Iterable[tuple[str, int]], timeout: fl
     with suppress(WsError):
         return [event for event in ask(site, name, "netprobe", params, _PROBE_TIME) if event["event"] == "target"]
     return []
+
+
+def probe_patiently(site: Site, name: str, targets: Sequence[tuple[str, int]]) -> list[Event]:
+    """As `probe`; where one is shut or mute, all are looked at again with more time: a busy machine may be slow once."""
+    found = probe(site, name, targets)
+    if all(event["outcome"] == "open" and event.get("speaks") != "unknown" for event in found):
+        return found
+    return probe(site, name, targets, timeout=LONG_LOOK) or found
 
 
 def probe_all(site: Site, plan: dict[str, list[tuple[str, int]]], timeout: float = 2.0) -> dict[tuple[str, str, int], Event]:

@@ -11,7 +11,7 @@ from ws.errors import WsError
 from ws.verify import diagnose_access as access
 from ws.verify import diagnose_state as state
 from ws.verify import diagnose_way as way
-from ws.verify.diagnose_case import TEST_TEMPLATE, Case, host_and_port, probe
+from ws.verify.diagnose_case import TEST_TEMPLATE, Case, host_and_port, probe_patiently
 from ws.verify.programs import Event
 from ws.verify.site import Site
 from ws.verify.verdict import Cause
@@ -30,6 +30,11 @@ def diagnose_client(site: Site, events: Sequence[Event], address: str = "") -> l
 
     Raises KeyError where the site expects no client.
     """
+    return suspect_client(site, address) or [_in_rays_words(Case(site, client_name(site)), events)]
+
+
+def suspect_client(site: Site, address: str = "") -> list[Cause]:
+    """As `diagnose_client`, by looking and probing alone; empty where everything seems to be in order."""
     case = Case(site, client_name(site))
     looks: list[Callable[[], list[Cause]]] = [
         lambda: state.container(case),
@@ -45,7 +50,7 @@ def diagnose_client(site: Site, events: Sequence[Event], address: str = "") -> l
     for look in looks:
         if found := look():
             return found
-    return [_in_rays_words(case, events)]
+    return []
 
 
 def client_name(site: Site) -> str:
@@ -87,9 +92,7 @@ def _wrong_port(case: Case, given: str, speaks: str) -> Cause:
 def _entries(case: Case, address: str) -> list[Cause]:
     """How each entry looks from the client, and what answers there."""
     given = {host_and_port(entry): entry for entry in ([address] if address else given_entries(case))}
-    found = probe(case.site, case.name, given)
-    if any(at["outcome"] in ("refused", "timeout") for at in found):
-        found = probe(case.site, case.name, given, timeout=5.0)  # a busy machine gets a second chance
+    found = probe_patiently(case.site, case.name, list(given))
     causes = [cause for at in found for cause in _entry(case, given.get((at["host"], at["port"]), ""), at)]
     return list({(cause.key, cause.what): cause for cause in causes}.values())
 

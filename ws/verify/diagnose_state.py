@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 
 from ws.cluster.dashboard import RayNode
 from ws.errors import EnvironmentProblem
+from ws.verify.diagnose_again import lease_now, replaced
 from ws.verify.diagnose_case import ENDED, Case, edit, host_and_port
-from ws.verify.site import Expected, Head, Seen
+from ws.verify.site import Expected, Seen
 from ws.verify.verdict import Cause
 from ws.wait import NotYet, WaitTimeout, wait_for
 
 _MIB = 2**20
 SHM = "/dev/shm"  # noqa: S108 (it is only named)
+_SHM_SHARE = 0.30  # of memory; with less Ray keeps objects on disk (FACTS 9)
 _FOUND_DEAD = 20.0  # seconds; a node whose ports refuse is found dead after 15
 _OVERLOAD = re.compile(r"timed out during startup|Ray did not start within")
 
@@ -36,22 +39,23 @@ def _paused(node: Expected, seen: Seen) -> list[Cause]:
 
 def leader(case: Case) -> list[Cause]:
     """Whom this node depends on: the head that led at first, the one it was told to join by, the one that leads now."""
-    first, now = case.site.first_head, case.head
-    names = [first.name if first else "", host_and_port(case.entry)[0], now.name if now else ""]
-    found = []
-    for name in dict.fromkeys(names):
-        if name in case.site.expected:
-            found += _gone(case, case.site.expected[name], led=bool(first and first.name == name))
-    if not found and first and now and first.name != case.name and _replaced(first, now):
+    first = case.site.first_head
+    found = _depended_on(case, [first.name if first else "", host_and_port(case.entry)[0]])
+    if found:
+        return found
+    now = case.head
+    found = _depended_on(case, [now.name if now else ""])
+    if not found and first and now and first.name != case.name and replaced(first, now):
         what = f"{first.name} led (epoch {first.epoch}) when the run began, now {now.name} does (epoch {now.epoch})"
         mend = f"`ws logs {first.name}` tells how it ended; test again once `ws status` shows a head"
         found = [Cause("head-lost", what, mend)]
     return found or _nobody(case)
 
 
-def _replaced(before: Head, now: Head) -> bool:
-    """Epoch 0 is no lease: the health server was down."""
-    return before.name != now.name or bool(before.epoch and now.epoch and before.epoch != now.epoch)
+def _depended_on(case: Case, names: list[str]) -> list[Cause]:
+    first, nodes = case.site.first_head, case.site.expected
+    known = [nodes[name] for name in dict.fromkeys(names) if name in nodes]
+    return [cause for node in known for cause in _gone(case, node, led=bool(first and first.name == node.name))]
 
 
 def _gone(case: Case, node: Expected, led: bool) -> list[Cause]:
@@ -78,7 +82,7 @@ def _nobody(case: Case) -> list[Cause]:
     """Without a head, or on the way to finding one, the health server counts."""
     if case.head and (case.entry or case.node.role not in ("candidate", "external", "joiner")):
         return []
-    if case.site.lease() is None:
+    if lease_now(case.site) is None:
         return [health_down(case)]
     if case.head:
         return []
@@ -173,17 +177,26 @@ def other_ports(case: Case) -> list[Cause]:
 
 def shared_memory(case: Case) -> list[Cause]:
     """`/dev/shm` must hold the object store, else Ray keeps objects on disk."""
-    seen, store = case.seen, case.environment.get("WS_OBJECT_STORE_MEMORY", "")
-    wanted = int(store) if store.isdigit() else case.node.shm_size
-    if seen is None or not seen.shm_size or not wanted or seen.shm_size >= wanted:
+    seen, wanted = case.seen, shared_memory_wanted(case.node, case.environment)
+    if seen is None or not seen.shm_size or seen.shm_size >= wanted:
         return []
     what = (
-        f"{SHM} of {case.name} has {seen.shm_size / _MIB:.0f} MiB, its object store wants {wanted / _MIB:.0f} MiB: "
+        f"{SHM} of {case.name} has {seen.shm_size / _MIB:.0f} MiB, its objects need {wanted / _MIB:.0f} MiB: "
         "Ray falls back to disk for objects, or does not start"
     )
-    size = f"{-(-max(wanted, case.node.shm_size) // _MIB)}m"
+    size = f"{-(-wanted // _MIB)}m"
     mend = f"{edit(case.node, 'shm_size', size)}; or lower its object_store_memory in config.yaml"
     return [Cause("shm-small", what, mend)]
+
+
+def shared_memory_wanted(node: Expected, environment: Mapping[str, str]) -> int:
+    """Bytes that its `/dev/shm` must have: what the config says, its share of the memory, and all of its object store.
+
+    `environment`: the variables that its container has, of which those that it lacks are taken from the config.
+    """
+    told = ({**node.environment, **environment}.get(name, "") for name in ("WS_MEMORY", "WS_OBJECT_STORE_MEMORY"))
+    memory, store = (int(value) if value.isdigit() else 0 for value in told)
+    return max(node.shm_size, int(memory * _SHM_SHARE), store)
 
 
 def ended(case: Case) -> list[Cause]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ws.verify.diagnose_case import Case, add, edit, probe, probe_all, spans
+from ws.verify.diagnose_case import Case, add, edit, probe_patiently, probe_all, spans
 from ws.verify.programs import Event
 from ws.verify.site import Expected, Seen
 from ws.verify.verdict import Cause
@@ -133,7 +133,7 @@ def advertised(case: Case) -> list[Cause]:
     if address == case.name or case.head is None or case.head.name == case.name:
         return []
     port = case.node.ports.get("node_manager", 0)
-    found = probe(case.site, case.head.name, [(address, port)])
+    found = probe_patiently(case.site, case.head.name, [(address, port)])
     if not found or found[0]["outcome"] == "open":
         return []
     at = found[0]

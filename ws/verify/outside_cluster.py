@@ -6,15 +6,17 @@ import contextlib
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from ws.cluster.dashboard import Dashboard
 from ws.errors import EnvironmentProblem, Inconclusive, UsageError
-from ws.verify.outside_local import HERE, Credentials, LocalRuns
+from ws.verify.outside_local import HERE, NO_TOKEN, Credentials, LocalRuns
 from ws.verify.outside_look import Outlook
 from ws.verify.programs import ask
+from ws.verify.stability import window
 from ws.verify.verdict import Link
 
 Target = tuple[str, int]
@@ -22,8 +24,9 @@ Finding = Mapping[str, Any]
 """One event of the program `netprobe`."""
 
 _ADDRESS = re.compile(r"(?P<scheme>ray://)?(?P<host>[A-Za-z0-9._-]+):(?P<port>\d{1,5})/?")
-_PROBE_TIMEOUT = 2.0  # seconds for each of a target's questions
-_PROBE_LIMIT = 25.0  # seconds for all of a probe, its start included
+_PROBE_TIMEOUTS = (2.0, 5.0, 10.0)  # seconds for each of a target's questions, at the first look and at the next ones
+_PROBE_START, _PROBE_QUESTIONS = 13.0, 6  # seconds for a probe to start, and questions that it may have for a target
+_SETTINGS_LIMIT = 30.0  # seconds for a task on the head
 PORTS = {"gcs": (6379, 6380), "client": (10001, 10002), "dashboard": (8265, 8266)}
 """Where these usually listen: Ray's own defaults, and those of a second candidate."""
 
@@ -60,15 +63,17 @@ class Address:
 class Outside:
     """The cluster at `address`, and what is known of it.
 
+    `given_window`: seconds that nodes must stay alive; None for as long as Ray may take to find that one is not.
     `found`: how each port that was looked at looks. `blocked`: why nothing more can be tried, once that is known.
     """
 
     address: Address
     credentials: Credentials
-    window: float
+    given_window: float | None = None
     given_dashboard: str | None = None
+    allow_no_token: bool = False
     found: dict[Target, Finding] = field(default_factory=dict)
-    dashboard_url: str | None = None
+    _dashboard: Dashboard | None = None
     outlook: Outlook | None = None
     blocked: str = ""
     links: list[Link] = field(default_factory=list)
@@ -77,17 +82,54 @@ class Outside:
     def runs(self) -> LocalRuns:
         return LocalRuns(self.credentials)
 
-    def probe(self, targets: Iterable[Target], credentials: Credentials | None = None) -> dict[Target, Finding]:
-        """How these ports look from here, and what speaks there. Raises Inconclusive where that could not be seen."""
-        wanted = list(dict.fromkeys(targets))
-        params = {"targets": wanted, "timeout": _PROBE_TIMEOUT, "identify": True}
-        heard = ask(LocalRuns(credentials or self.credentials), HERE, "netprobe", params, _PROBE_LIMIT)
+    @cached_property
+    def window(self) -> float:
+        """Seconds that nodes must stay alive: as given, else by the head's settings where it tells them, else Ray's own."""
+        if self.given_window is not None:
+            return self.given_window
+        return window(self._settings())
+
+    def _settings(self) -> Mapping[str, str]:
+        """As variables; only one who connects can have the head tell them."""
+        if self.address.kind == "client":
+            return self.watched().await_settings(_SETTINGS_LIMIT)
+        try:
+            driver = Outlook(self.runs, self.driver_address(), "nodes")
+        except Inconclusive:
+            return {}
+        driver.start()
+        try:
+            return driver.await_settings(_SETTINGS_LIMIT)
+        finally:
+            driver.close()
+
+    def look(self, credentials: Credentials | None = None) -> Finding:
+        """How the address looks from here, and what speaks there, with more time each time while nothing is to be seen.
+
+        Raises Inconclusive where it could not be looked at.
+        """
+        for timeout in _PROBE_TIMEOUTS:
+            found = self._probe([self.address.target], credentials or self.credentials, timeout)[self.address.target]
+            if found["outcome"] == "open" and found["speaks"] != "unknown" and not found.get("silent"):
+                break
+        return found
+
+    def look_around(self) -> dict[Target, Finding]:
+        """Where Ray usually listens on the address's host. What is there may be anybody's, so it gets no token to see."""
+        targets = [(self.address.host, port) for ports in PORTS.values() for port in ports]
+        others = [target for target in targets if target != self.address.target]
+        return self._probe(others, NO_TOKEN, _PROBE_TIMEOUTS[0])
+
+    def _probe(self, targets: list[Target], credentials: Credentials, timeout: float) -> dict[Target, Finding]:
+        params = {"targets": targets, "timeout": timeout, "identify": True}
+        limit = _PROBE_START + _PROBE_QUESTIONS * timeout
+        heard = ask(LocalRuns(credentials), HERE, "netprobe", params, limit)
         found: dict[Target, Finding] = {
             (event["host"], event["port"]): event for event in heard if event["event"] == "target"
         }
-        if any(target not in found for target in wanted):
+        if any(target not in found for target in targets):
             why = heard[-1].get("why") if heard else None
-            raise Inconclusive("the ports could not be looked at", why or f"no answer within {_PROBE_LIMIT:g} s")
+            raise Inconclusive("the ports could not be looked at", why or f"no answer within {limit:g} s")
         return found
 
     def beside(self, speaks: str) -> list[Target]:
@@ -100,27 +142,40 @@ class Outside:
 
     def dashboard(self) -> Dashboard:
         """The cluster's dashboard; raises Inconclusive where none was found."""
-        if self.dashboard_url is None:
-            self.dashboard_url = self.given_dashboard or self._find_dashboard()
-        return Dashboard(self.dashboard_url, self.credentials.secret)
+        if self._dashboard is None:
+            given = self.given_dashboard
+            self._dashboard = Dashboard(given, self.credentials.secret) if given else self._find_dashboard()
+        return self._dashboard
 
-    def _find_dashboard(self) -> str:
-        """A dashboard on the address's host that knows one of this cluster's nodes: there may be other clusters."""
+    def _find_dashboard(self) -> Dashboard:
+        """One that knows a node of this cluster: there may be other clusters.
+
+        The token goes only to where the cluster itself says that its dashboard is, on the host that was given.
+        """
         ids = {node.id for node in self.watched().await_nodes()}
-        places = self.beside("dashboard")
-        own = self.watched().connection
-        if own and own.dashboard:
-            host, _, number = own.dashboard.rpartition(":")
-            places = [(self.address.host, int(number)), (host, int(number)), *places]
-        for host, port in places:
-            url = f"http://{host}:{port}"
+        own = self._told_dashboard()
+        places = [(place, NO_TOKEN.secret) for place in self.beside("dashboard")]
+        if own:
+            host, _, number = own.rpartition(":")
+            trusted = (self.address.host, int(number))
+            places = [(trusted, self.credentials.secret), ((host, int(number)), NO_TOKEN.secret), *places]
+        for (host, port), secret in places:
+            dashboard = Dashboard(f"http://{host}:{port}", secret)
             with contextlib.suppress(EnvironmentProblem):
-                if ids & {node.node_id for node in Dashboard(url, self.credentials.secret).nodes()}:
-                    return url
-        tried = ", ".join(
-            f"{host}:{port}" for host, port in places or [(self.address.host, port) for port in PORTS["dashboard"]]
+                if ids & {node.node_id for node in dashboard.nodes()}:
+                    return dashboard
+        tried = [place for place, _ in places] or [(self.address.host, port) for port in PORTS["dashboard"]]
+        raise Inconclusive(
+            f"this cluster's dashboard was not found at {', '.join(f'{host}:{port}' for host, port in dict.fromkeys(tried))}",
+            "`--dashboard http://host:port` names it; unasked, the token is sent to none but the address's own cluster",
         )
-        raise Inconclusive(f"this cluster's dashboard was not found at {tried}", "`--dashboard http://host:port` names it")
+
+    def _told_dashboard(self) -> str | None:
+        """host:port as the cluster itself tells it."""
+        connection = self.watched().connection
+        if connection and connection.dashboard:
+            return connection.dashboard
+        return self.found[self.address.target]["dashboard"] if self.address.target in self.found else None
 
     def driver_address(self) -> str:
         """Where a driver or Ray Client on this machine connects; raises Inconclusive where it can't.
@@ -130,7 +185,7 @@ class Outside:
         if self.address.kind == "client":
             return str(self.address)
         nodes = self.watched().await_nodes()
-        if any(_is_own(node.address) for node in nodes):
+        if any(is_own(node.address) for node in nodes):
             return str(self.address)
         raise Inconclusive(
             f"a driver for the GCS at {self.address} needs a Ray node on this machine, and there is none",
@@ -155,7 +210,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _is_own(address: str) -> bool:
+def is_own(address: str) -> bool:
     """Whether an address, or what a name resolves to, is one of this machine's: only those can be listened at."""
     try:
         socket.create_server((address, 0)).close()

@@ -37,10 +37,11 @@ class Credentials:
 NO_TOKEN = Credentials(Secret(), "no token")
 
 
-def find_credentials(given: Path | None, folder: Path, environ: Mapping[str, str]) -> Credentials:
-    """The token from the file that was given, else where Ray looks for it, else that of the project in `folder`.
+def find_credentials(given: Path | None, folder: Path | None, environ: Mapping[str, str]) -> Credentials:
+    """The token from the file that was given, else that which the environment names, else of the project in `folder`.
 
-    Raises UsageError where a file that was named can't be read.
+    Without a `folder`, as for a cluster of another machine, no project's token is taken; where there is none of all that, it
+    is the one in the home folder, as Ray would have it. Raises UsageError where a file that was named can't be read.
     """
     if given is not None:
         return Credentials(_read(given, "--token-file"), f"the token in {given}")
@@ -48,7 +49,7 @@ def find_credentials(given: Path | None, folder: Path, environ: Mapping[str, str
         return Credentials(Secret(environ["RAY_AUTH_TOKEN"].strip()), "the token in RAY_AUTH_TOKEN")
     if path := environ.get("RAY_AUTH_TOKEN_PATH"):
         return Credentials(_read(Path(path), "RAY_AUTH_TOKEN_PATH"), f"the token in {path} (RAY_AUTH_TOKEN_PATH)")
-    for found in (folder / ".ws" / "token", Path(_RAYS_OWN).expanduser()):
+    for found in (*([folder / ".ws" / "token"] if folder else []), Path(_RAYS_OWN).expanduser()):
         if found.is_file():
             return Credentials(_read(found, "its owner"), f"the token in {found}")
     return NO_TOKEN

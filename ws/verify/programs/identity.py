@@ -5,11 +5,14 @@ One of the modules that `ws.verify.programs.text` puts in front of a program, as
 """
 
 import json
+import re
 import socket
 import time
 
-from common import call, gcs_versions, token
+from common import KV_GET, call, gcs_versions, token
 
+# Field 1: the key, field 2: its namespace, as Ray's `Node` writes them.
+DASHBOARD_REQUEST = b"\x0a\x09dashboard\x12\x09dashboard"
 ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 CLUSTER_INFO = "/ray.rpc.RayletDriver/ClusterInfo"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # HTTP/2's greeting, and no settings
@@ -98,14 +101,19 @@ def grpc_identity(ip, port, timeout):
     """What speaks gRPC there, as fields of netprobe's event: only a server that has a method refuses our token for it."""
     for speaks, method, accepted in (("gcs", ALIVE, ("OK",)), ("client", CLUSTER_INFO, ("OK", "NOT_FOUND"))):
         status, details, _ = call(ip, port, method, timeout=timeout)
+        if status == "DEADLINE_EXCEEDED" and greets(ip, port, timeout):
+            return {"speaks": "grpc", "silent": True, "detail": f"it speaks gRPC, and answers no call within {timeout:g} s"}
         if status in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED"):
             return {"speaks": "unknown", "detail": f"no HTTP, no gRPC: {status} {details}"[:300]}
         if status == "UNIMPLEMENTED":
             continue
         judged = "off" if status in accepted else judge_token(ip, port, method, timeout)
         secret = token() if judged == "right" else ""
-        versions = gcs_versions(ip, port, secret, timeout) if speaks == "gcs" and judged in ("off", "right") else None
-        return {"speaks": speaks, "token": judged, "detail": f"{method} answers {status}", "versions": versions}
+        found = {"speaks": speaks, "token": judged, "detail": f"{method} answers {status}"}
+        if speaks == "gcs" and judged in ("off", "right"):
+            found["versions"] = gcs_versions(ip, port, secret, timeout)
+            found["dashboard"] = gcs_dashboard(ip, port, secret, timeout)
+        return found
     return {"speaks": "grpc", "detail": "gRPC, but neither a GCS nor a Ray Client server"}
 
 
@@ -120,9 +128,21 @@ def judge_token(ip, port, method, timeout):
     return "wrong" if status in ("UNAUTHENTICATED", "PERMISSION_DENIED") else None
 
 
-def preface_identity(ip, port, timeout):
-    """Without grpcio: a server of HTTP/2 greets with its settings (a frame of type 4)."""
+def gcs_dashboard(ip, port, secret, timeout):
+    """host:port of the cluster's dashboard as the GCS knows it, None where there is none."""
+    status, _, answer = call(ip, port, KV_GET, DASHBOARD_REQUEST, secret, timeout)
+    found = re.search(rb"[\w.-]+:\d+", answer) if status == "OK" else None
+    return found.group().decode() if found else None
+
+
+def greets(ip, port, timeout):
+    """Whether an HTTP/2 server greets there: with its settings, a frame of type 4."""
     answer, _ = exchange(ip, port, PREFACE, timeout, lambda received: len(received) >= 9)
-    if len(answer) >= 9 and answer[3] == 4:
+    return len(answer) >= 9 and answer[3] == 4
+
+
+def preface_identity(ip, port, timeout):
+    """Without grpcio."""
+    if greets(ip, port, timeout):
         return {"speaks": "grpc", "detail": "HTTP/2; which server it is can't be told without grpcio"}
-    return {"speaks": "unknown", "detail": f"neither HTTP nor gRPC: {answer[:40]!r}"}
+    return {"speaks": "unknown", "detail": "neither HTTP nor gRPC"}

@@ -4,7 +4,8 @@ PARAMS: {"targets": [[host, port], …], "timeout": 2.0, "identify": false}. Sta
 where grpcio can be imported. All targets are tried at the same time; one takes up to `timeout` seconds to connect, and with
 `identify` up to six times that in all.
 
-Events:  {"event": "target", "host", "port", "ip", "outcome", "detail", "seconds", "speaks", "token", "versions"}
+Events:  {"event": "target", "host", "port", "ip", "outcome", "detail", "seconds", "speaks", "token", "versions",
+          "dashboard"}
          {"event": "done"}
 
 - ip: what the host's name resolves to here, null where it does not.
@@ -13,10 +14,11 @@ Events:  {"event": "target", "host", "port", "ip", "outcome", "detail", "seconds
 - seconds: how long it took to connect, or to find that it can't.
 - speaks: null unless `identify` and open; else gcs | client | dashboard | health | http | grpc (another server of Ray:
   raylet, object manager, …, or one that can't be told apart for lack of grpcio) | unknown (detail: what came instead; with
-  "silent": true where nothing came, as from a program that is paused).
+  "silent": true where nothing came, or no gRPC call is answered, as by a program that is paused, hangs or is overloaded).
 - token (gcs, client and dashboard alone): off (it asks for none) | right | wrong (it refuses ours) | missing (it asks for
   one, and there is none here); null where it could not be seen.
 - versions (gcs and dashboard, where they let us in): {"ray", "python"}, python null for a dashboard; else null.
+- dashboard (gcs, where it lets us in): host:port of the cluster's dashboard as the GCS knows it; else null.
 """
 
 import sys
@@ -28,7 +30,7 @@ from identity import identity
 
 def probe(host, port, timeout, identify):
     """Everything about one target, as the fields of its event."""
-    found = {"ip": resolve(host), "speaks": None, "token": None, "versions": None}
+    found = {"ip": resolve(host), "speaks": None, "token": None, "versions": None, "dashboard": None}
     if found["ip"] is None:
         return {**found, "outcome": "unresolved", "detail": f"the name {host} does not resolve here", "seconds": 0.0}
     outcome, detail, seconds = reach(found["ip"], port, timeout)

@@ -4,8 +4,9 @@ PARAMS: {"address": "host:port" of the GCS or of an entry to it, "interval": 0.5
 seconds.
 
 Events:
-- {"event": "nodes", "nodes": [{"name", "id", "alive", "head", "address", "cpus", "why"}, …]}: at the start, and whenever any
-  of it has changed. All nodes that the GCS remembers, dead ones too; `why` is the GCS' reason for a death, else "".
+- {"event": "nodes", "nodes": [{"name", "id", "alive", "head", "address", "cpus", "why", "wanted"}, …]}: at the start, and
+  whenever any of it has changed. All nodes that the GCS remembers, dead ones too; `why` is the GCS' reason for a death, else
+  ""; `wanted`: it was told to end, or its autoscaler had no more work for it.
 - {"event": "same"}, with "pulse": the GCS was asked again, and nothing has changed.
 - {"event": "lost", "why"}: the GCS does not answer (any more); once, until it does again, and then "nodes" comes anew.
 """
@@ -16,6 +17,7 @@ import time
 from common import brief, call, emit, parameters, split, token
 
 METHOD = "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo"
+WANTED_ENDS = (1, 4)  # of Ray's `NodeDeathInfo.Reason`: EXPECTED_TERMINATION, AUTOSCALER_DRAIN_IDLE
 
 
 def look(host, port, timeout):
@@ -38,6 +40,7 @@ def described(node):
         "address": node.node_manager_address,
         "cpus": node.resources_total.get("CPU", 0.0),
         "why": node.death_info.reason_message,
+        "wanted": node.death_info.reason in WANTED_ENDS,
     }
 
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 
 from ws.errors import Inconclusive, WsError
+from ws.verify.diagnose_again import again, head_now, lease_now, replaced
 from ws.verify.scenarios import Scenario
 from ws.verify.scenarios.joined import check_joined, last, no_leader
 from ws.verify.scenarios.looking import absence, for_each, listed, made_anew, running
 from ws.verify.site import Expected, Head, Site
 from ws.verify.verdict import Cause, Check, Recorder
-from ws.wait import NotYet, WaitTimeout, wait_for
 
 _AGENT = ("python3", "/opt/ws/node/__main__.py", "look")
 _LOOK_LIMIT = 15.0  # seconds
@@ -21,10 +21,10 @@ View = Mapping[str, object]
 
 
 def _run(site: Site, record: Recorder) -> None:
-    before = site.first_head or site.head()
+    before = site.first_head or head_now(site)
     candidates = [node for node in site.expected.values() if node.role == "candidate"]
     _check_lease(site, record)
-    leader = site.head()
+    leader = head_now(site)
     for candidate in candidates:
         _check_log(site, record, candidate, leader)
     views = for_each([node.name for node in running(site, candidates)], lambda name: _view(site, name))
@@ -36,7 +36,7 @@ def _run(site: Site, record: Recorder) -> None:
 
 def _check_lease(site: Site, record: Recorder) -> None:
     with record.check("the lease has one holder, a candidate", "GET /lease of the health server, with the token") as check:
-        lease = _lease(site)
+        lease = lease_now(site, held=True)
         if lease is None:
             check.failed("the health server does not answer", _health_down(site))
         elif not lease:
@@ -47,15 +47,6 @@ def _check_lease(site: Site, record: Recorder) -> None:
             check.failed(what, Cause("not-in-whitelist", what, remedy))
         else:
             check.passed(f"{lease['holder']}, epoch {lease['epoch']}, at {lease['address']}")
-
-
-def _lease(site: Site) -> View | None:
-    """The lease in force; empty where nobody has it, None where the health server does not answer."""
-    answer = site.lease()
-    if answer is None:
-        return None
-    lease = answer.get("lease", answer)
-    return lease if isinstance(lease, Mapping) else {}
 
 
 def _health_down(site: Site) -> Cause:
@@ -135,17 +126,16 @@ def _judge_view(site: Site, check: Check, candidate: Expected, view: View) -> No
     """Agent and lease are asked one after the other, so that a change in between gets a second look."""
     latest = view
 
-    def agreed() -> None:
+    def disagreement() -> str:
         nonlocal latest
         leader = site.head()
         if leader is None or not _follows(site, latest, leader):
             latest = _view(site, candidate.name)
-            raise NotYet(_other_leader(candidate, latest, leader))
+            leader = site.head()
+        return "" if leader and _follows(site, latest, leader) else _other_leader(candidate, latest, leader)
 
-    try:
-        wait_for("agent and lease to agree", agreed, timeout=_PATIENCE, interval=0.5)
-    except WaitTimeout as timeout:
-        what = timeout.why or timeout.what
+    what = again(disagreement, lambda words: not words, _PATIENCE)
+    if what:
         key = "two-heads" if latest.get("mode") == "head" else "no-leader"
         remedy = (
             f"`ws logs {candidate.name}` shows how it decided; `docker restart {candidate.container}` has it decide again"
@@ -159,7 +149,8 @@ def _follows(site: Site, view: View, leader: Head) -> bool:
     if view.get("mode") == "worker" and view.get("leader") is None:  # HEAD_ADDRESS names an entry; each leads to the head
         entries = {f"{node.name}:{node.entries['head']}" for node in site.expected.values() if "head" in node.entries}
         return view.get("address") in entries
-    return (view.get("leader"), view.get("epoch") or 0) == (leader.name, leader.epoch)
+    epoch = view.get("epoch")
+    return not replaced(Head(str(view.get("leader")), "", epoch if isinstance(epoch, int) else 0), leader)
 
 
 def _other_leader(candidate: Expected, view: View, leader: Head | None) -> str:
@@ -173,15 +164,15 @@ def _view_in_words(view: View) -> str:
 
 def _check_same_head(site: Site, record: Recorder, before: Head | None) -> None:
     with record.check("the same head leads as when the run began", "the lease then and now") as check:
-        now = site.head()
+        now = head_now(site)
         node = site.expected.get(before.name) if before else None
         gone = absence(node, site.seen(node.name)) if node else None
         if before is None:
             check.unseen("nobody led when the run began")
-        elif now == before and gone is None:
+        elif now and not replaced(before, now) and gone is None:
             check.passed(f"{now.name}, epoch {now.epoch}")
         else:
-            led = f"{now.name} (epoch {now.epoch})" if now and now != before else "nobody"
+            led = f"{now.name} (epoch {now.epoch})" if now and replaced(before, now) else "nobody"
             what = f"{before.name} led (epoch {before.epoch}), and now {led} does"
             remedy = f"`ws logs {before.name}` tells how it ended; `ws up`, and test again once `ws status` shows a head"
             check.failed(what, *([gone] if gone else []), Cause("head-lost", what, remedy))

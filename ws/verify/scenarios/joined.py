@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 
 from ws.cluster.dashboard import RayNode
 from ws.verify.diagnose import diagnose
+from ws.verify.diagnose_again import again
 from ws.verify.scenarios.looking import absence, listed, ray_nodes, running
 from ws.verify.site import Expected, Head, Site
 from ws.verify.verdict import Cause, Check, Recorder
@@ -134,32 +134,29 @@ def _check_ray_status(site: Site, record: Recorder, leader: Head | None, nodes: 
         if place is None:
             check.unseen("no candidate runs")
             return
-        wanted = {node.node_id: node.name for node in nodes if node.alive and node.name in site.expected}
-        _judge_ray_status(site, check, place, wanted)
+        _judge_ray_status(site, check, place)
 
 
-def _judge_ray_status(site: Site, check: Check, place: Expected, wanted: Mapping[str, str]) -> None:
-    counted = 0
+def _judge_ray_status(site: Site, check: Check, place: Expected) -> None:
+    """Compares both ways, until they agree: the report lags behind the GCS by a second or two."""
+    alive: list[str] = []
 
-    def complete() -> None:
-        nonlocal counted
+    def difference() -> str:
+        nonlocal alive
         done = site.run(place.name, ["ray", "status"], timeout=30.0)
         if done.code:
-            raise NotYet(f"it ends with {done.code}: {last(r'^(.+)$', done.stdout + done.stderr)}")
+            return f"it ends with {done.code}: {last(r'^(.+)$', done.stdout + done.stderr)}"
         active = _ACTIVE_NODE.findall(done.stdout.partition("Pending:")[0])
-        counted = len(active)
-        # The joiner may leave between the two looks.
-        missing = [
-            name for identity, name in wanted.items() if identity not in active and site.expected[name].role != "joiner"
-        ]
-        if missing:
-            raise NotYet(f"{counted} nodes, and not {listed(sorted(missing))}")
+        rows = [row for row in site.dashboard().nodes() if not _comes_and_goes(site, row)]
+        alive = sorted(row.name for row in rows if row.alive)
+        missing = sorted(row.name for row in rows if row.alive and row.node_id not in active)
+        surplus = [_known(identity, rows) for identity in active if identity not in _alive_ids(site)]
+        told = [f"not {listed(missing)}"] * bool(missing) + [f"{listed(surplus)}, not alive at the GCS"] * bool(surplus)
+        return f"{len(active)} nodes, and {', and '.join(told)}" if told else ""
 
-    try:
-        wait_for("`ray status` to count all", complete, timeout=_REPORT_PATIENCE, interval=0.5)
-    except WaitTimeout as timeout:
-        what = timeout.why or timeout.what
+    what = again(difference, lambda words: not words, _REPORT_PATIENCE)
+    if what:
         remedy = f"`docker exec -it {place.container} ray status` shows all of it; `ws logs {place.name}` what its Ray says"
         check.failed(what, Cause("ray-error", f"`ray status` on {place.name}: {what}", remedy))
     else:
-        check.passed(f"{counted} active nodes, among them {listed(sorted(wanted.values()))}")
+        check.passed(f"the {len(alive)} nodes that the GCS has alive: {listed(alive)}")
