@@ -34,6 +34,7 @@ COMMANDS = [
     ["status"],
     ["logs"],
     ["exec"],
+    ["discover"],
     ["doctor"],
     ["image"],
     ["image", "build"],

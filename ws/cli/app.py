@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ws.cli import cluster, diagnose, setup
+from ws.cli import cluster, diagnose, discover, nodes, setup
 from ws.cli.common import options
 
 app = typer.Typer(
@@ -39,5 +39,7 @@ app.command("ps")(cluster.ps)
 app.command("status")(cluster.status)
 app.command("logs")(cluster.logs)
 app.command("exec", context_settings={"ignore_unknown_options": True})(cluster.exec_)
+app.command("nodes")(nodes.nodes)
 app.command("doctor")(diagnose.doctor)
+app.command("discover")(discover.discover)
 app.add_typer(setup.image_app, name="image")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import requests
@@ -13,6 +15,15 @@ from ws.errors import EnvironmentProblem
 from ws.node.secret import Token, revealed
 
 _TIMEOUT = 5.0
+_LARGEST_ANSWER = 256 << 20
+
+
+class TokenRefused(EnvironmentProblem):
+    """The cluster asks for a token, and the one that it was given (or none) is not its own."""
+
+
+class NoDashboard(EnvironmentProblem):
+    """Something else answers where a dashboard should."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +35,39 @@ class RayNode:
     alive: bool
     head: bool
     resources: dict[str, float]
+    address: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node runs: its machine's name, and its raylet's port."""
+
+    hostname: str | None
+    port: int | None
+
+
+@dataclass(frozen=True)
+class RayActor:
+    """A living actor; `name` is empty where it has none."""
+
+    actor_id: str
+    class_name: str
+    name: str
+    namespace: str
+    node_id: str
 
 
 class Dashboard:
-    """Ray's dashboard at `url` (http://host:port), asked with the cluster's token."""
+    """Ray's dashboard at `url` (http://host:port), asked with the cluster's token.
 
-    def __init__(self, url: str, token: Token) -> None:
-        self._url = url.rstrip("/")
+    Every method raises EnvironmentProblem: TokenRefused, NoDashboard, or the plain one where nothing answers within
+    `timeout` seconds. Not for several threads at once.
+    """
+
+    def __init__(self, url: str, token: Token, timeout: float = _TIMEOUT) -> None:
+        self.url = url.rstrip("/")
+        self._timeout = timeout
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy has no business between us and our own machine
         if token:
@@ -38,7 +75,6 @@ class Dashboard:
 
     def nodes(self) -> list[RayNode]:
         """Every node that the GCS remembers, dead ones included; source: `GET /api/v0/nodes`."""
-        answer = self._get("/api/v0/nodes?limit=10000")
         with self._understood():
             return [
                 RayNode(
@@ -47,34 +83,119 @@ class Dashboard:
                     alive=row["state"] == "ALIVE",
                     head=bool(row.get("is_head_node")),
                     resources=row.get("resources_total") or {},
+                    address=row.get("node_ip") or row["node_name"],
+                    labels=row.get("labels") or {},
                 )
-                for row in answer["data"]["result"]["result"]
+                for row in self._listed("/api/v0/nodes?limit=10000")
+            ]
+
+    def actors(self) -> list[RayActor]:
+        """Actors that are alive, at most 10,000; source: `GET /api/v0/actors`."""
+        with self._understood():
+            return [
+                RayActor(
+                    actor_id=row["actor_id"],
+                    class_name=row["class_name"],
+                    name=row.get("name") or "",
+                    namespace=row.get("ray_namespace") or "",
+                    node_id=row.get("node_id") or "",
+                )
+                for row in self._listed(
+                    "/api/v0/actors?limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
+                )
             ]
 
     def usage(self) -> dict[str, tuple[float, float]]:
         """Resource → (used, total) over the cluster; source: `GET /api/cluster_status`."""
-        answer = self._get("/api/cluster_status")
         with self._understood():
-            report = answer["data"]["clusterStatus"]
-            usage = ((report.get("loadMetricsReport") or {}).get("usage")) or {}
-            return {name: (float(used), float(total)) for name, (used, total) in usage.items()}
+            return _usage(self._report().get("usage"))
+
+    def usage_by_node(self) -> dict[str, dict[str, tuple[float, float]]]:
+        """Node id → resource → (used, total), in Ray's camel case (objectStoreMemory); made by Ray every 1 to 5 s."""
+        with self._understood():
+            by_node = self._report().get("usageByNode") or {}
+            return {node_id: _usage(usage) for node_id, usage in by_node.items()}
+
+    def places(self) -> dict[str, Place]:
+        """Node id → where it runs; a long answer on large clusters. Source: `GET /nodes?view=summary`."""
+        answer = self._get("/nodes?view=summary&nocache=1")
+        with self._understood():
+            rows = [row["raylet"] for row in answer["data"]["summary"] if row.get("raylet")]
+            return {
+                row["nodeId"]: Place(row.get("nodeManagerHostname") or None, row.get("nodeManagerPort") or None)
+                for row in rows
+            }
+
+    def version(self) -> tuple[str, str]:
+        """Ray's version, and the session's name, which a new head changes; source: `GET /api/version`."""
+        answer = self._get("/api/version")
+        with self._understood():
+            return str(answer["ray_version"]), str(answer["session_name"])
+
+    def python_version(self) -> str:
+        """The version of the head's Python; source: `GET /api/v0/cluster_metadata`."""
+        answer = self._get("/api/v0/cluster_metadata")
+        with self._understood():
+            return str(answer["data"]["pythonVersion"])
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _report(self) -> dict[str, Any]:
+        report = self._get("/api/cluster_status")["data"]["clusterStatus"]
+        return report.get("loadMetricsReport") or {}
+
+    def _listed(self, path: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._get(path)["data"]["result"]["result"]
+        return rows
 
     def _get(self, path: str) -> Any:
+        deadline = time.monotonic() + self._timeout
         try:
-            response = self._session.get(self._url + path, timeout=_TIMEOUT)
+            with self._session.get(self.url + path, timeout=self._timeout, stream=True) as response:
+                self._check(response, path)
+                body = self._body(response, deadline)
         except requests.RequestException as error:
-            raise EnvironmentProblem(f"the dashboard at {self._url} does not answer", str(error)) from None
-        if response.status_code == 401:
-            raise EnvironmentProblem(f"the dashboard at {self._url} refuses the token")
-        if not response.ok:
-            raise EnvironmentProblem(f"the dashboard at {self._url} answers {response.status_code} to {path}")
+            raise EnvironmentProblem(f"the dashboard at {self.url} does not answer", _brief(error)) from None
         with self._understood():
-            return response.json()
+            return json.loads(body)
+
+    def _check(self, response: requests.Response, path: str) -> None:
+        if response.status_code in (401, 403):
+            raise TokenRefused(f"the dashboard at {self.url} refuses the token")
+        if response.status_code == 404:
+            raise NoDashboard(f"the dashboard at {self.url} answers 404 to {path}")
+        if not response.ok:
+            raise EnvironmentProblem(f"the dashboard at {self.url} answers {response.status_code} to {path}")
+
+    def _body(self, response: requests.Response, deadline: float) -> bytes:
+        """All of it, within the deadline: a server that drips gains no time."""
+        body = bytearray()
+        for piece in response.iter_content(1 << 16):
+            body += piece
+            if time.monotonic() > deadline or len(body) > _LARGEST_ANSWER:
+                raise EnvironmentProblem(f"the dashboard at {self.url} does not come to an end")
+        return bytes(body)
 
     @contextmanager
     def _understood(self) -> Iterator[None]:
         """Any server may listen on a port that a dashboard has left."""
         try:
             yield
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise EnvironmentProblem(f"what answers at {self._url} is no Ray dashboard") from None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise NoDashboard(f"what answers at {self.url} is no Ray dashboard") from None
+
+
+def _usage(report: Any) -> dict[str, tuple[float, float]]:
+    return {name: (float(used), float(total)) for name, (used, total) in (report or {}).items()}
+
+
+def _brief(error: requests.RequestException) -> str:
+    """The words that tell something: the text of a failed connection nests three exceptions."""
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if "Connection refused" in str(error):
+        return "nothing listens there (connection refused)"
+    if "Connection aborted" in str(error):
+        return "it breaks the connection off"
+    return str(error)
