@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ast
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.clusters import Sandbox
+from tests.engine.fake_daemon import daemon
+from tests.engine.fake_engine import answering, dashboard_answers, ray_node
 from tests.projects import make_project
+from ws.cluster_files import files, hidden
+from ws.cluster_proof import CLIENT_LIMIT, explained, require_started
 from ws.cluster_site import ProjectSite
-from ws.cluster_test import explained, files, require_cluster, require_started, start, take_down
+from ws.cluster_start import start
+from ws.cluster_test import Wish, require_cluster, run_all, take_down
 from ws.config.load import load
 from ws.config.plan import plan
 from ws.engine.base import Project
@@ -20,7 +31,10 @@ from ws.engine.render import render
 from ws.engine.testbed import TestBed
 from ws.errors import CheckFailed, EnvironmentProblem
 from ws.verify.causes import TITLES
-from ws.verify.verdict import Cause, Check, ScenarioResult, Verdict
+from ws.verify.programs import FOLDER
+from ws.verify.scenarios.all import ALL
+from ws.verify.verdict import Cause, Check, Report, ScenarioResult, Verdict
+from ws.wait import NotYet, wait_for
 
 IMAGE_WITHOUT_RAY = "python:3.12-alpine"
 
@@ -47,13 +61,103 @@ def test_a_start_that_failed_is_told_once() -> None:
     assert caught.value.mend == "stop it"
 
 
-def test_a_report_keeps_the_files_without_what_looks_like_a_secret(tmp_path: Path) -> None:
-    project = make_project(tmp_path, "services: {ray: {env: {HF_TOKEN: hunter2, PLAIN: seen}}}")
+@pytest.mark.parametrize("secret", ["hunter2", "pa$$word1", 'a"b\\c', "two: words # and more", "multi\nline", "'"])
+def test_a_report_keeps_the_files_without_what_looks_like_a_secret(tmp_path: Path, secret: str) -> None:
+    config = yaml.safe_dump({"services": {"ray": {"env": {"HF_TOKEN": secret, "PLAIN": "seen"}}}})
+    project = make_project(tmp_path, config)
     for name, text in render(project).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     kept = files(project)
     assert sorted(kept) == ["cluster-test.compose.yaml", "compose.yaml", "config.yaml"]
-    assert all("hunter2" not in text and "seen" in text for text in kept.values())
+    nodes = [
+        yaml.safe_load(kept["compose.yaml"])["services"]["ray-cpu"]["environment"],
+        yaml.safe_load(kept["cluster-test.compose.yaml"])["services"]["test-ray-worker"]["environment"],
+        yaml.safe_load(kept["config.yaml"])["services"]["ray"]["env"],
+    ]
+    assert [(env["HF_TOKEN"], env["PLAIN"]) for env in nodes] == [("***", "seen")] * 3
+
+
+def test_nothing_but_the_secret_is_hidden(tmp_path: Path) -> None:
+    project = make_project(tmp_path, "services: {ray: {env: {HF_TOKEN: '1'}}}")
+    rendered = render(project)["compose.yaml"]
+    (tmp_path / "compose.yaml").write_text(rendered, encoding="utf-8")
+    assert files(project)["compose.yaml"] == rendered.replace('HF_TOKEN: "1"', 'HF_TOKEN: "***"')
+
+
+def test_secrets_in_a_file_that_was_edited() -> None:
+    text = "a:\n  X_TOKEN: |\n    one\n    two\n  Y_TOKEN:\n  list: [A=1, Z_PASSWORD=x]\n  N: 1\nsecrets: [ray_token]\n"
+    assert yaml.safe_load(hidden(text)) == {
+        "a": {"X_TOKEN": "***", "Y_TOKEN": None, "list": ["A=1", "Z_PASSWORD=***"], "N": 1},
+        "secrets": ["ray_token"],
+    }
+    assert "hunter2" not in hidden("TOKEN: hunter2\n  broken: [")
+
+
+def test_the_client_is_waited_for_as_long_as_its_own_limits() -> None:
+    program = ast.parse((FOLDER / "client.py").read_text(encoding="utf-8"))
+    [limits] = [node.value for node in program.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LIMITS"]
+    steps = {name: limit for name, limit in ast.literal_eval(limits).items() if name != "refused"}
+    assert sum(steps.values()) <= CLIENT_LIMIT
+
+
+class Beside(ComposeEngine):
+    """An engine whose cluster is a dashboard of ours, and no containers."""
+
+    def __init__(self, dashboard: str) -> None:
+        super().__init__()
+        self.dashboard = dashboard
+
+    def nodes(self, project: Project) -> list[NodeState]:
+        return []
+
+    def entries(self, project: Project) -> dict[str, str]:
+        return {"dashboard": self.dashboard}
+
+    @property
+    def machine(self) -> Machine:  # type: ignore[override]
+        return Machine(cores=2, memory=8 << 30, gateway="172.17.0.1", gpu=False)
+
+
+def site_beside(folder: Path, dashboard: str) -> ProjectSite:
+    project = make_project(folder)
+    ensure_token(project.token_path)
+    return ProjectSite(TestBed(Beside(dashboard), project))
+
+
+def test_who_was_there_before_is_remembered(tmp_path: Path) -> None:
+    rows = [ray_node("ray-cpu", head=True), ray_node("test-ray-worker")]
+    with answering(dashboard_answers(*rows)) as url:
+        site = site_beside(tmp_path, url)
+        site.remember_known()
+    assert site.known_before == {"test-ray-worker-living"}
+    with pytest.raises(NotYet, match="alive: ray-cpu"):
+        require_joined(site, "test-ray-worker", rows)
+
+
+def require_joined(site: ProjectSite, worker: str, rows: list[Mapping[str, object]]) -> None:
+    with answering(dashboard_answers(*rows)) as url:
+        Dashboard(url, "")
+        alive_now(site_at(site, url), worker)
+
+
+def test_a_closed_site_ends_its_programs_and_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "docker").write_text("#!/bin/sh\nexec sleep 60\n")
+    (bin_folder / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
+    site = site_beside(tmp_path, "http://127.0.0.1:1")
+    process = site.spawn("ray-cpu", ["true"])
+    site.close()
+    assert process.wait(timeout=10) < 0
+    for act in (
+        lambda: site.spawn("ray-cpu", ["true"]),
+        lambda: site.run("ray-cpu", ["true"], timeout=1),
+        lambda: site.start_joiner({}),
+    ):
+        with pytest.raises(EnvironmentProblem, match="starts nothing more"):
+            act()
+    site.stop_joiner()
 
 
 def test_a_report_of_a_project_without_a_config_file_shows_what_held(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ws.cli import cluster, diagnose, setup, test, verify
+from ws.cli import cluster, diagnose, discover, nodes, setup, test, verify
 from ws.cli.common import options
 
 app = typer.Typer(
@@ -41,5 +41,7 @@ app.command("logs")(cluster.logs)
 app.command("exec", context_settings={"ignore_unknown_options": True})(cluster.exec_)
 app.command("test")(test.test)
 app.command("verify")(verify.verify)
+app.command("discover")(discover.discover)
+app.command("nodes")(nodes.nodes)
 app.command("doctor")(diagnose.doctor)
 app.add_typer(setup.image_app, name="image")

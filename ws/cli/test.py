@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import typer
 
 from ws import console
 from ws.cli.common import JSON, load_project
+from ws.cli.test_life import cluster, tidied
 from ws.console import Progress
-from ws.errors import CheckFailed, EnvironmentProblem, UsageError
+from ws.errors import EnvironmentProblem, UsageError, WsError
 
 if TYPE_CHECKING:
     from ws.cluster_site import ProjectSite
+    from ws.cluster_test import Wish
     from ws.engine.base import Project
     from ws.engine.testbed import TestBed
     from ws.verify.scenarios import Scenario
     from ws.verify.verdict import Check, Report, ScenarioResult
 
+_TIMEOUT = 180.0  # seconds until what is started must be proven
 
 def test(
     up: bool = typer.Option(False, "--up", help="Start the test's containers, prove that they work, and leave them."),
@@ -31,13 +35,22 @@ def test(
     with_cluster: bool = typer.Option(False, "--with-cluster", help="Bring the cluster up first, if it is not."),
     keep: bool = typer.Option(False, "--keep", help="Leave the test's containers, and the cluster, after the run."),
     scenario: list[str] = typer.Option(None, metavar="NAME", help="Run this scenario; more than once: all of these."),
-    timeout: float = typer.Option(180.0, min=1, help="Seconds until what is started must be proven."),
+    timeout: float | None = typer.Option(
+        None, min=1, help="Seconds for the worker to join (60), and until what is started must be proven (180)."
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Test the cluster from an isolated network, with a client and workers that know it through this host alone."""
     _check_use(
         {"--up": up, "--down": down, "--logs": logs, "--list": listed},
-        {"--head": bool(head), "--scenario": bool(scenario), "--with-cluster": with_cluster, "--keep": keep},
+        {
+            "--head": bool(head),
+            "--scenario": bool(scenario),
+            "--with-cluster": with_cluster,
+            "--keep": keep,
+            "--timeout": timeout is not None,
+            "--json": as_json,
+        },
     )
     progress = Progress(quiet=as_json)
     if listed:
@@ -47,19 +60,22 @@ def test(
         bed = _test_bed(load_project())
         (_down if down else _logs)(bed, progress)
         return
-    chosen = [] if up else _scenarios(scenario or [])
+    chosen = [] if up else _scenarios(scenario or [], progress)
     project = load_project(progress)
     entry = _entry(project, head)
     bed = _test_bed(project)
     bed.require_enabled()
-    with _cluster(bed, with_cluster, leave=up or keep, timeout=timeout, progress=progress):
-        site = _ready(bed, entry, progress)
-        if up:
-            with _removed_on_interrupt(bed, keep, progress):
+    from ws.cluster_start import JOIN_LIMIT
+    from ws.cluster_test import Wish
+
+    with cluster(bed, with_cluster, stays=up or keep, keep=keep, timeout=timeout or _TIMEOUT, progress=progress):
+        site, drifted = _ready(bed, entry, progress)
+        with tidied(bed, site, stays=up, keep=keep, progress=progress):
+            if up:
                 _up(bed, site, entry, timeout, progress, as_json)
-        else:
-            report = _run(bed, site, chosen, entry, keep, progress, as_json)
-            raise typer.Exit(report.exit_code)
+                return
+            report = _run(bed, site, Wish(chosen, entry, timeout or JOIN_LIMIT), drifted, keep, progress, as_json)
+        raise typer.Exit(report.exit_code)
 
 
 def _check_use(actions: dict[str, bool], settings: dict[str, bool]) -> None:
@@ -67,7 +83,12 @@ def _check_use(actions: dict[str, bool], settings: dict[str, bool]) -> None:
     acts = [name for name, given in actions.items() if given]
     if len(acts) > 1:
         raise UsageError(f"{' and '.join(acts)} exclude each other", mend="give one of them")
-    useful = {"--up": {"--head", "--with-cluster", "--keep"}, "--down": set(), "--logs": set(), "--list": set()}
+    useful = {
+        "--up": {"--head", "--with-cluster", "--keep", "--timeout", "--json"},
+        "--down": set(),
+        "--logs": set(),
+        "--list": {"--json"},
+    }
     for act in acts:
         idle = [name for name, given in settings.items() if given and name not in useful[act]]
         if idle:
@@ -83,8 +104,11 @@ def _list(as_json: bool) -> None:
         console.result(console.table(["SCENARIO", "WHAT"], [[scenario.name, scenario.title] for scenario in ALL]))
 
 
-def _scenarios(names: Sequence[str]) -> list[Scenario]:
-    """The scenarios by name, in their own order; all without a name."""
+def _scenarios(names: Sequence[str], progress: Progress) -> list[Scenario]:
+    """The scenarios by name, in their own order; all without a name.
+
+    With `external-worker` goes `stability`: a node that works and is marked dead a minute later has not passed.
+    """
     import difflib
 
     from ws.verify.scenarios.all import ALL
@@ -98,7 +122,11 @@ def _scenarios(names: Sequence[str]) -> list[Scenario]:
                 f"scenarios: {', '.join(known)}",
                 f"did you mean {near[0]}?" if near else "`ws test --list` tells what each is about",
             )
-    return [scenario for scenario in ALL if not names or scenario.name in names]
+    wanted = set(names)
+    if "external-worker" in wanted and "stability" not in wanted:
+        progress.note("stability is run, too: a worker has passed once it stays alive beyond the health-check window")
+        wanted.add("stability")
+    return [scenario for scenario in ALL if not names or scenario.name in wanted]
 
 
 def _entry(project: Project, head: str | None) -> str | None:
@@ -144,42 +172,14 @@ def _logs(bed: TestBed, progress: Progress) -> None:
             console.result(f"{name} | {line}")
 
 
-@contextmanager
-def _cluster(bed: TestBed, wanted: bool, *, leave: bool, timeout: float, progress: Progress) -> Iterator[None]:
-    """A cluster that is up: the one that is there, or with `wanted` one brought up now, and down again unless `leave`."""
-    from ws.cluster_test import cluster_is_up, require_cluster
-
-    if not wanted or cluster_is_up(bed):
-        require_cluster(bed)
-        yield
-        return
-    from ws.bring_up import bring_up
-
-    project = bed.project
-    ended_well = False
-    try:
-        bring_up(bed.engine, project, [node.hostname for node in project.plan.nodes], timeout, progress)
-        yield
-        ended_well = True
-    except typer.Exit:
-        ended_well = True
-        raise
-    finally:
-        if leave and ended_well:
-            progress.note("the cluster stays; `ws down` removes it")
-        elif not leave or isinstance(sys.exception(), KeyboardInterrupt):
-            with progress.step("Removing the cluster that was started for the test"):
-                for failure in bed.engine.down(project):
-                    progress.warn(failure)
-
-
-def _ready(bed: TestBed, entry: str | None, progress: Progress) -> ProjectSite:
-    """The site, with the project's files in step, and nothing left of an earlier run; warns of what drifted."""
+def _ready(bed: TestBed, entry: str | None, progress: Progress) -> tuple[ProjectSite, list[str]]:
+    """The site, with the project's files in step, and nothing left of an earlier run; and what drifted, with a warning."""
     from ws.cluster_entry import require_entry
     from ws.cluster_site import ProjectSite
     from ws.engine.testbed_drift import drift
 
-    for difference in drift(bed.engine, bed.project):
+    drifted = drift(bed.engine, bed.project)
+    for difference in drifted:
         progress.warn(f"config.yaml has changed since the cluster was started: {difference}; `ws up` puts it in step")
     site = ProjectSite(bed, entry)
     if entry:
@@ -190,36 +190,19 @@ def _ready(bed: TestBed, entry: str | None, progress: Progress) -> ProjectSite:
         progress.warn(f"left over from an earlier run, and removed now: {', '.join(left)}")
     for failure in bed.down():
         progress.warn(failure)
-    return site
+    return site, drifted
 
 
-@contextmanager
-def _removed_on_interrupt(bed: TestBed, keep: bool, progress: Progress) -> Iterator[None]:
-    from ws.cluster_test import take_down
+def _up(
+    bed: TestBed, site: ProjectSite, entry: str | None, timeout: float | None, progress: Progress, as_json: bool
+) -> None:
+    from ws.cluster_proof import prove_start, require_started
+    from ws.cluster_start import JOIN_LIMIT, start
 
-    try:
-        yield
-    except KeyboardInterrupt:
-        if keep:
-            progress.warn(f"interrupted; left as it is: {', '.join(bed.present())}. `ws test --down` removes it")
-        else:
-            with progress.step("Interrupted: removing the test's containers (again: leave them; ws test --down)"):
-                take_down(bed, progress.warn)
-        raise
-
-
-def _up(bed: TestBed, site: ProjectSite, entry: str | None, timeout: float, progress: Progress, as_json: bool) -> None:
-    from ws.cluster_test import prove_start, require_started, start
-
-    try:
-        with progress.step(f"Starting {bed.client} and {bed.worker}"):
-            require_started(start(bed, site, entry, lambda result, check: _note(check, progress)))
-        prove_start(bed, site, timeout, progress)
-    except CheckFailed:
-        left = bed.present()
-        if left:
-            progress.warn(f"left as it is, to be looked at: {', '.join(left)}; `ws test --down` removes it")
-        raise
+    with progress.step(f"Starting {bed.client} and {bed.worker}"):
+        started = start(bed, site, entry, lambda result, check: _note(check, progress), timeout or JOIN_LIMIT)
+        require_started(started)
+    prove_start(bed, site, timeout or _TIMEOUT, progress)
     containers = {name: bed.containers[name] for name in (bed.client, bed.worker)}
     if as_json:
         console.result_json({"containers": containers, "head": bed.head(entry)})
@@ -238,32 +221,35 @@ def _note(check: Check, progress: Progress) -> None:
 
 
 def _run(
-    bed: TestBed,
-    site: ProjectSite,
-    scenarios: Sequence[Scenario],
-    entry: str | None,
-    keep: bool,
-    progress: Progress,
-    as_json: bool,
+    bed: TestBed, site: ProjectSite, wish: Wish, drifted: Sequence[str], keep: bool, progress: Progress, as_json: bool
 ) -> Report:
     """Run the scenarios, write the run folder, take the test's containers down, and show what came out."""
-    from ws.cluster_test import Wish, files, run_all, take_down
+    from ws.cluster_files import files
+    from ws.cluster_test import run_all, take_down
     from ws.verify import table
     from ws.verify.report import as_json as json_report
     from ws.verify.report import write
+    from ws.verify.verdict import Report
 
     def show(result: ScenarioResult, check: Check) -> None:
         if not as_json:
             print(table.check_line(result, check, sys.stderr), file=sys.stderr, flush=True)
 
-    with _removed_on_interrupt(bed, keep, progress):
-        report = run_all(bed, site, Wish(scenarios, entry), show)
-        page = write(report, bed.project.folder, files(bed.project))
-        if keep:
-            progress.note(f"left: {', '.join(bed.present())}; `ws test --down` removes it")
-        else:
-            with progress.step("Removing the test's containers"):
-                take_down(bed, progress.warn)
+    report = Report(time.time(), about={"drift": "; ".join(drifted)} if drifted else {})
+    try:
+        run_all(bed, site, wish, show, report)
+    except BaseException:
+        with suppress(WsError):
+            progress.warn(f"the report so far: {write(report, bed.project.folder, files(bed.project))}")
+        raise
+    page = write(report, bed.project.folder, files(bed.project))
+    if keep:
+        progress.note(f"left: {', '.join(bed.present())}; `ws test --down` removes it")
+    else:
+        with progress.step("Removing the test's containers"):
+            take_down(bed, progress.warn)
+    if "not tried" in report.about:
+        progress.warn(f"not tried: {report.about['not tried']}")
     if as_json:
         console.result_json(json_report.document(report))
     else:

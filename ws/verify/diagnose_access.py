@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ws.verify.diagnose_case import TEST_TEMPLATE, Case, add, edit, host_and_port, probe, probe_patiently
+from ws.verify.diagnose_case import TEST_TEMPLATE, Case, add, edit, host_and_port, probe_patiently
 from ws.verify.site import Site
 from ws.verify.verdict import Cause
 

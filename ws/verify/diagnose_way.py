@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ws.verify.diagnose_case import Case, add, edit, probe_patiently, probe_all, spans
+from ws.verify.diagnose_case import Case, add, edit, probe_all, probe_patiently, spans
 from ws.verify.programs import Event
 from ws.verify.site import Expected, Seen
 from ws.verify.verdict import Cause

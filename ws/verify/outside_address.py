@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ws.errors import EnvironmentProblem, Inconclusive
 from ws.node.secret import Secret
-from ws.verify.outside_cluster import PORTS, Address, Finding, Outside, Target, is_loopback
+from ws.verify.outside_cluster import PORTS, Address, Finding, Outside, is_loopback
 from ws.verify.outside_local import NO_TOKEN, Credentials
 from ws.verify.outside_refusal import Versions, cause_of_refusal, our_versions, version_causes
 from ws.verify.scenarios.looking import in_words
@@ -23,7 +23,6 @@ _WORDS = {
     "grpc": "a gRPC server of another kind",
     "unknown": "something that is no Ray",
 }
-_WAYS = "`--token-file FILE`, or RAY_AUTH_TOKEN_PATH; for a cluster of `ws up` it is the file .ws/token of its folder"
 
 
 # address
@@ -31,9 +30,12 @@ _WAYS = "`--token-file FILE`, or RAY_AUTH_TOKEN_PATH; for a cluster of `ws up` i
 
 def check_address(outside: Outside, record: Recorder) -> None:
     address = outside.address
-    with record.check(f"{address.host}:{address.port} is open", "resolve the name, connect, from here") as check:
-        outside.found = outside.probe(_targets(address))
-        finding = outside.found[address.target]
+    how = "resolve the name, connect, from here; several times, where nobody answers"
+    with record.check(f"{address.host}:{address.port} is open", how) as check:
+        finding = outside.look()
+        outside.found = {address.target: finding}
+        if finding["outcome"] not in ("unresolved", "unreachable"):
+            outside.found.update(outside.look_around())
         if finding["outcome"] == "open":
             check.passed(f"{in_words(finding)}; {finding['seconds'] * 1000:.0f} ms")
         else:
@@ -42,10 +44,6 @@ def check_address(outside: Outside, record: Recorder) -> None:
         outside.blocked = f"nothing is reached at {address}"
         return
     _check_protocol(outside, record, finding)
-
-
-def _targets(address: Address) -> list[Target]:
-    return [address.target, *((address.host, port) for ports in PORTS.values() for port in ports)]
 
 
 def _closed(outside: Outside, finding: Finding) -> Cause:
@@ -72,12 +70,26 @@ def _check_protocol(outside: Outside, record: Recorder, finding: Finding) -> Non
     address, speaks = outside.address, str(finding["speaks"])
     wanted = "Ray Client" if address.kind == "client" else "the GCS"
     with record.check(f"{wanted} answers there", "HTTP, and raw gRPC calls of both protocols") as check:
+        if finding.get("silent"):
+            outside.blocked = f"at {address} there is no answer"
+            check.failed(f"it accepts and does not answer ({finding['detail']})", _silent(outside, finding))
+            return
         evidence = f"{_WORDS[speaks]} ({finding['detail']})"
         if speaks == address.kind:
             check.passed(evidence)
             return
         outside.blocked = f"at {address} there is {_WORDS[speaks]}"
         check.failed(evidence, _wrong_port(outside, speaks, str(finding["detail"])))
+
+
+def _silent(outside: Outside, finding: Finding) -> Cause:
+    place = f"{outside.address.host}:{outside.address.port}"
+    what = f"{place} accepts and says nothing: what listens there is paused, hanging or overloaded ({finding['detail']})"
+    remedy = (
+        f"look at what listens at {place}: `docker ps` shows a container that is paused, `top` a machine that is overloaded, "
+        "and the head's logs what it is at; start it anew if it hangs"
+    )
+    return Cause("entry-dead", what, remedy)
 
 
 def _wrong_port(outside: Outside, speaks: str, detail: str) -> Cause:
@@ -98,9 +110,11 @@ def _wrong_port(outside: Outside, speaks: str, detail: str) -> Cause:
 
 
 def _right_address(outside: Outside) -> str:
-    """The address of the wanted kind that was found on the same host."""
+    """The address of the wanted kind that was found on the same host; nobody knows that it is of the same cluster."""
     others = [target for target in outside.beside(outside.address.kind) if target != outside.address.target]
-    return str(Address(outside.address.kind, *others[0])) if others else ""
+    if not others:
+        return ""
+    return f"{Address(outside.address.kind, *others[0])} if that is the cluster you mean (it may be another one's)"
 
 
 def _also(outside: Outside) -> str:
@@ -111,7 +125,7 @@ def _also(outside: Outside) -> str:
         for host, port in outside.beside(kind)
         if (host, port) != outside.address.target
     ]
-    return f"; on the same host: {', '.join(others)}" if others else ""
+    return f"; on the same host, of this or of another cluster: {', '.join(others)}" if others else ""
 
 
 # token
@@ -129,7 +143,7 @@ def check_token(outside: Outside, record: Recorder) -> None:
     made_up = Credentials(Secret(secrets.token_hex(32)), "a made-up token")
     for credentials, wanted in ((NO_TOKEN, "missing"), (made_up, "wrong")):
         with record.check(f"who comes with {credentials.source} is refused", "the same call") as check:
-            seen = outside.probe([outside.address.target], credentials)[outside.address.target]
+            seen = outside.look(credentials)
             if seen["token"] == wanted:
                 check.passed(f"refused ({seen['detail']})")
             elif seen["token"] is None:
@@ -142,6 +156,8 @@ def _check_openness(outside: Outside, record: Recorder) -> None:
     with record.check("who has no token is refused", "a call without a token") as check:
         if is_loopback(outside.address.host):
             check.passed("let in: the cluster asks for no token. This address is loopback's; let no other lead there")
+        elif outside.allow_no_token:
+            check.passed("let in: the cluster asks for no token, which --allow-no-token allows; whoever reaches it is let in")
         else:
             check.failed("let in: the cluster asks for no token", _open_door(outside))
 
@@ -150,7 +166,8 @@ def _open_door(outside: Outside) -> Cause:
     return Cause(
         "token-off",
         f"whoever reaches {outside.address} can run code in the cluster, without a token",
-        "start every node with RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN_PATH, or publish the port on loopback alone",
+        "start every node with RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN_PATH, or publish the port on loopback alone; "
+        "where the network is its only guard on purpose: `ws verify --allow-no-token`",
     )
 
 
@@ -167,11 +184,10 @@ def _judge_ours(outside: Outside, check: Check, judged: str) -> None:
     elif judged == "missing":
         outside.blocked = "the cluster wants a token, and there is none"
         remedy = (
-            "give it by `--token-file F`, or RAY_AUTH_TOKEN_PATH; for a cluster of `ws up` it is in .ws/token of its folder"
+            "give it by `--token-file F`, or RAY_AUTH_TOKEN_PATH; for a cluster of `ws up` it is in .ws/token of its folder, "
+            "which is sent unasked only to this machine's own addresses"
         )
-        what = (
-            "the cluster asks for a token, and none was found: no --token-file, no RAY_AUTH_TOKEN(_PATH), no .ws/token here"
-        )
+        what = "the cluster asks for a token, and none was given: no --token-file, no RAY_AUTH_TOKEN(_PATH), no .ws/token here"
         check.failed("refused", Cause("token-missing", what, remedy))
     else:
         check.unseen("no clear answer to whether it takes the token; the next scenarios will tell")

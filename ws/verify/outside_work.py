@@ -17,6 +17,7 @@ from ws.verify.verdict import Cause, Check, Recorder, Verdict
 
 _CLIENT_LIMIT = 170.0  # seconds; its steps have limits of their own
 _NODES_LIMIT = 90.0
+_STILL_LIMIT = 60.0
 _STEPS = {
     "init": ("a Ray Client connects", "ray.init"),
     "resources": ("it sees the cluster's resources", "ray.cluster_resources, ray.nodes"),
@@ -78,14 +79,37 @@ def check_nodes(outside: Outside, record: Recorder) -> None:
             )
         else:
             check.passed(f"{len(names)} nodes: {', '.join(sorted(names))}")
-    proof = _proof(outside, sorted(set(names) - set(twice)))
+    proof = _proof(outside, sorted(set(names) - set(twice)), _NODES_LIMIT)
     for node in nodes:
         if node.name in proof.nodes:
             with record.check(f"{node.name} works", ", ".join(WORDS.values())) as check:
                 _judge_node(outside, check, node, proof)
 
 
-def _proof(outside: Outside, names: list[str]) -> Proof:
+def check_still_working(outside: Outside, record: Recorder) -> None:
+    """Each node that lives still takes a task: the GCS calls a node alive that is paused, until its own window is over."""
+    try:
+        outside.driver_address()
+    except Inconclusive:
+        return  # from here nobody can try; the scenario `nodes` says so
+    names = [node.name for node in outside.watched().await_nodes()]
+    single = sorted(name for name in names if names.count(name) == 1)
+    proof = _proof(outside, single, _STILL_LIMIT)
+    if missing := proof.missing:
+        proof.update(_proof(outside, missing, _STILL_LIMIT))  # a busy machine may have been in its way
+    for name in single:
+        with record.check(f"{name} still works in the end", ", ".join(WORDS.values())) as check:
+            if proof.proven(name) or outside.watched().left(name):
+                check.passed(outside.watched().left(name) or ", ".join(WORDS.values()))
+            elif not proof.alive:
+                raise Inconclusive("nothing could be tried on it", proof.trouble or "the driver did not connect in time")
+            else:
+                what = f"{name} counts as alive, but is paused, hangs, or is cut off: {proof.lack(name)}"
+                remedy = f"look at the raylet of {name}: whether it runs and is not paused, and what its log (raylet.out) says"
+                check.failed(proof.lack(name), Cause("node-paused", what, remedy))
+
+
+def _proof(outside: Outside, names: list[str], limit: float) -> Proof:
     address = outside.driver_address()
     proof = Proof(tuple(names))
     if not names:
@@ -96,7 +120,7 @@ def _proof(outside: Outside, names: list[str]) -> Proof:
             proof.take(event)
 
     with contextlib.suppress(CheckFailed):  # the proof tells what each node lacks
-        prove(names, lambda: (address, lambda argv: outside.runs.spawn(HERE, argv)), timeout=_NODES_LIMIT, on_event=take)
+        prove(names, lambda: (address, lambda argv: outside.runs.spawn(HERE, argv)), timeout=limit, on_event=take)
     return proof
 
 
@@ -104,6 +128,9 @@ def _judge_node(outside: Outside, check: Check, node: Node, proof: Proof) -> Non
     if proof.proven(node.name):
         role = "head" if node.head else "worker"
         check.passed(f"{role}, {node.cpus:g} CPUs, at {node.address}: {', '.join(WORDS.values())}")
+        return
+    if left := outside.watched().left(node.name):
+        check.passed(f"not proven, as it left meanwhile: {left}")
         return
     if not proof.alive:
         raise Inconclusive("nothing could be tried on it", proof.trouble or "the driver did not connect in time")

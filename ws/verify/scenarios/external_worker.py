@@ -21,7 +21,7 @@ from ws.wait import NotYet
 
 _START_LIMIT = 30.0  # seconds until its agent has decided
 _JOIN_LIMIT = 75.0
-_COUNT_LIMIT = 12.0  # seconds; Ray counts anew about once a second
+_COUNT_LIMIT = 15.0  # seconds; Ray counts anew about once a second
 _PROOF_LIMIT = 40.0
 _HOPELESS_LIMIT = 15.0  # seconds for the proof where it is known already that something is wrong
 
@@ -140,7 +140,20 @@ def _check_ways(site: Site, record: Recorder, node: Expected) -> list[Cause]:
 def _check_cpus(site: Site, record: Recorder, node: Expected) -> None:
     what = f"the cluster has grown by the {node.cpus} CPUs of {node.name}"
     with blaming(site, record, node.name, what, "Ray's status report, by the dashboard") as check:
-        check.passed(await_node(site, node.name, what, lambda: _counted(site, node), _COUNT_LIMIT))
+        try:
+            check.passed(await_node(site, node.name, what, lambda: _counted(site, node), _COUNT_LIMIT))
+        except Vain as vain:
+            raise Vain(vain.what, _missing_inside(site) or vain.causes) from None
+
+
+def _missing_inside(site: Site) -> list[Cause]:
+    """Why the cluster has fewer CPUs than it should: nodes of the main network that are not alive."""
+    nodes = [node.name for node in site.expected.values() if node.inside and node.ray_node]
+    try:
+        there = {row.name for row in site.dashboard().nodes() if row.alive}
+    except EnvironmentProblem:
+        return []
+    return [cause for name in nodes if name not in there for cause in diagnose(site, name, "it is not alive at the head")]
 
 
 def _counted(site: Site, node: Expected) -> str:

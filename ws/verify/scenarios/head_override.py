@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from ws.verify.diagnose import diagnose
 from ws.verify.diagnose_access import entries
-from ws.verify.diagnose_case import host_and_port, probe
+from ws.verify.diagnose_case import host_and_port, probe_patiently
 from ws.verify.proof import WORDS
 from ws.verify.scenarios import Scenario
 from ws.verify.scenarios.blaming import Vain, await_node, blaming
@@ -43,7 +43,7 @@ def _check_own_entry(site: Site, record: Recorder, node: Expected) -> None:
     with blaming(site, record, node.name, what, "HEAD_ADDRESS in its log, and what speaks there, seen from it") as check:
         said = await_node(site, node.name, "its agent has decided", lambda: mode_lines(site, node.name), _START_LIMIT)
         address = said["HEAD_ADDRESS"]
-        found = probe(site, node.name, [host_and_port(address)])
+        found = probe_patiently(site, node.name, [host_and_port(address)])
         speaks = found[0].get("speaks") if found else None
         if not found:
             check.unseen(f"no program could be run on {node.name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping
 
 from ws.errors import Inconclusive, WsError
@@ -16,6 +17,9 @@ _DECIDING = ("HEAD_ADDRESS", "WS_NODE_NAME", "WS_NODE_ADDRESS", "RAY_ADDRESS", "
 """Variables that change what a node does, even where the config gives none of them."""
 _TELLING = ("HEAD_WHITELIST", "HEALTH_URL", "HEAD_ADDRESS", "HEAD_ADDRESS_CFG")
 _SHOWN = 60  # characters of a value
+_HIDDEN = "***"
+_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|(^|_)(TOKEN|API_?KEY|ACCESS_KEY|PRIVATE_KEY)$", re.IGNORECASE)
+_PLACE_OF_SECRET = re.compile(r"_(FILE|PATH|DIR)$", re.IGNORECASE)
 _PROGRAM_LIMIT = 20.0  # seconds
 
 # Looks where others could read the token; says the places, never the token. Python 3.9, standard library.
@@ -78,14 +82,19 @@ def _check_environment(site: Site, record: Recorder, node: Expected) -> None:
 def _differences(should: Mapping[str, str], really: Mapping[str, str]) -> Iterator[str]:
     for name, value in should.items():
         if name not in really:
-            yield f"{name} is not set, should be {_quoted(value)}"
+            yield f"{name} is not set, should be {_HIDDEN if looks_secret(name) else _quoted(value)}"
         elif really[name] != value:
-            found, wanted = _around_difference(really[name], value)
+            found, wanted = (_HIDDEN, "another") if looks_secret(name) else _around_difference(really[name], value)
             yield f"{name} is {found}, should be {wanted}"
     for name in _DECIDING:
         if name in really and name not in should:
-            value = "…" if "TOKEN" in name else _quoted(really[name])
+            value = _HIDDEN if looks_secret(name) else _quoted(really[name])
             yield f"{name} is {value}, should not be set"
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a variable's name is that of a secret; the same as of the configuration's, which a site knows nothing of."""
+    return bool(_SECRET.search(name)) and not _PLACE_OF_SECRET.search(name)
 
 
 def _around_difference(found: str, wanted: str) -> tuple[str, str]:

@@ -28,7 +28,7 @@ def check_joined(site: Site, record: Recorder, leader: Head | None) -> None:
         if node.inside:
             _check_node(site, record, node, nodes)
     _check_names(site, record, nodes)
-    _check_ray_status(site, record, leader, nodes)
+    _check_ray_status(site, record, leader)
 
 
 def no_leader(site: Site) -> Cause:
@@ -125,7 +125,7 @@ def _twice(name: str, containers: list[str]) -> Cause:
     )
 
 
-def _check_ray_status(site: Site, record: Recorder, leader: Head | None, nodes: list[RayNode]) -> None:
+def _check_ray_status(site: Site, record: Recorder, leader: Head | None) -> None:
     places = running(site, [node for node in site.expected.values() if node.role == "candidate"])
     places.sort(key=lambda node: leader is None or node.name != leader.name)
     place = places[0] if places else None
@@ -140,6 +140,7 @@ def _check_ray_status(site: Site, record: Recorder, leader: Head | None, nodes: 
 def _judge_ray_status(site: Site, check: Check, place: Expected) -> None:
     """Compares both ways, until they agree: the report lags behind the GCS by a second or two."""
     alive: list[str] = []
+    joiners = {node.name for node in site.expected.values() if node.role == "joiner"}  # they come and go
 
     def difference() -> str:
         nonlocal alive
@@ -147,10 +148,12 @@ def _judge_ray_status(site: Site, check: Check, place: Expected) -> None:
         if done.code:
             return f"it ends with {done.code}: {last(r'^(.+)$', done.stdout + done.stderr)}"
         active = _ACTIVE_NODE.findall(done.stdout.partition("Pending:")[0])
-        rows = [row for row in site.dashboard().nodes() if not _comes_and_goes(site, row)]
-        alive = sorted(row.name for row in rows if row.alive)
-        missing = sorted(row.name for row in rows if row.alive and row.node_id not in active)
-        surplus = [_known(identity, rows) for identity in active if identity not in _alive_ids(site)]
+        rows = site.dashboard().nodes()
+        names = {row.node_id: row.name for row in rows if row.alive}
+        passing = {row.node_id for row in rows if row.name in joiners}
+        alive = sorted(name for node_id, name in names.items() if node_id not in passing)
+        missing = sorted(name for node_id, name in names.items() if node_id not in {*active, *passing})
+        surplus = [node_id[:12] for node_id in active if node_id not in {*names, *passing}]
         told = [f"not {listed(missing)}"] * bool(missing) + [f"{listed(surplus)}, not alive at the GCS"] * bool(surplus)
         return f"{len(active)} nodes, and {', and '.join(told)}" if told else ""
 

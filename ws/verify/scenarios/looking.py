@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ws.errors import Inconclusive, WsError
+from ws.verify.diagnose_again import LONG_LOOK
 from ws.verify.programs import ask
 from ws.verify.site import Expected, Seen, Site
 from ws.verify.verdict import Cause
@@ -15,7 +16,7 @@ T = TypeVar("T")
 
 _AT_ONCE = 4
 _PROBE_TIMEOUT = 2.0  # seconds for each target
-_PROBE_LIMIT = 20.0  # seconds for all of a probe, its start included
+_PROBE_LIMIT = 30.0  # seconds for all of a probe, its start included
 
 Target = tuple[str, int]
 Finding = Mapping[str, Any]
@@ -77,10 +78,14 @@ def for_each(names: Sequence[str], look: Callable[[str], T]) -> dict[str, T | Ws
         return dict(zip(names, pool.map(guarded, names), strict=True))
 
 
-def probe(site: Site, node: str, targets: Iterable[Target], *, identify: bool = False) -> dict[Target, Finding]:
+def probe(
+    site: Site, node: str, targets: Iterable[Target], *, identify: bool = False, timeout: float = _PROBE_TIMEOUT
+) -> dict[Target, Finding]:
     """How these ports look from a node. Raises Inconclusive where it could not be seen there, saying why."""
     wanted = list(dict.fromkeys(targets))
-    params = {"targets": wanted, "timeout": _PROBE_TIMEOUT, "identify": identify}
+    if not wanted:
+        return {}
+    params = {"targets": wanted, "timeout": timeout, "identify": identify}
     heard = ask(site, node, "netprobe", params, _PROBE_LIMIT)
     found: dict[Target, Finding] = {(event["host"], event["port"]): event for event in heard if event["event"] == "target"}
     if missing := [target for target in wanted if target not in found]:
@@ -88,6 +93,17 @@ def probe(site: Site, node: str, targets: Iterable[Target], *, identify: bool = 
         why = last.get("why") or f"no answer within {_PROBE_LIMIT:g} s"
         raise Inconclusive(f"{node} could not look at {len(missing)} of {len(wanted)} ports", why)
     return found
+
+
+def answering(finding: Finding) -> bool:
+    """A port that accepts and says nothing is Docker's proxy, which does not get through to what listens behind it."""
+    return finding["outcome"] == "open" and finding["speaks"] != "unknown"
+
+
+def probe_again(site: Site, node: str, findings: Mapping[Target, Finding]) -> dict[Target, Finding]:
+    """The same findings, of which those that do not answer are looked at once more, with more time."""
+    doubtful = [target for target, finding in findings.items() if not answering(finding)]
+    return {**findings, **probe(site, node, doubtful, identify=True, timeout=LONG_LOOK)}
 
 
 def in_words(finding: Finding) -> str:

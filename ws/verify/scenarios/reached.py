@@ -8,7 +8,18 @@ from urllib.parse import urlsplit
 import requests
 
 from ws.errors import EnvironmentProblem, WsError
-from ws.verify.scenarios.looking import Finding, Target, absence, brings_up, for_each, in_words, made_anew, probe
+from ws.verify.diagnose_again import again, lease_now
+from ws.verify.scenarios.looking import (
+    Finding,
+    Target,
+    absence,
+    brings_up,
+    for_each,
+    in_words,
+    made_anew,
+    probe,
+    probe_again,
+)
 from ws.verify.scenarios.published import bound, not_published
 from ws.verify.site import Expected, Site
 from ws.verify.verdict import Cause, Check, Recorder
@@ -69,7 +80,7 @@ def _check_health_from_host(site: Site, record: Recorder) -> None:
             check.failed(cause.what, cause)
             return
         try:
-            answer = _get(url + "/")
+            answer = again(lambda: _get(url + "/"), lambda answer: answer.status_code == 200)
         except EnvironmentProblem as problem:
             check.failed(f"{problem.what}: {problem.why}", _health_cause(site, problem.what))
             return
@@ -83,11 +94,11 @@ def _check_health_from_host(site: Site, record: Recorder) -> None:
 def _check_lease_wants_token(site: Site, record: Recorder) -> None:
     url = _health_url(site)
     with record.check("the lease is shown to holders of the token alone", f"GET {url}/lease without and with it") as check:
-        if url is None or site.lease() is None:
+        if url is None or lease_now(site) is None:
             cause = _health_cause(site, "GET /lease with the token has no answer")
             check.failed(cause.what, cause)
             return
-        status = _get(url + "/lease").status_code
+        status = again(lambda: _get(url + "/lease").status_code, lambda status: status == 401)
         if status == 401:
             check.passed("401 without the token, the lease with it")
         else:
@@ -105,7 +116,7 @@ def check_reach(site: Site, record: Recorder, place: Expected | None, targets: M
     gone = absence(place, site.seen(place.name)) if place else None
     found: Mapping[Target, Finding] | WsError = {}
     if place and gone is None:
-        [found] = for_each([place.name], lambda name: probe(site, name, targets, identify=True)).values()
+        [found] = for_each([place.name], lambda name: _probe(site, name, targets)).values()
     for target, speaks in targets.items():
         what = f"the {speaks} at {target[0]}:{target[1]} answers {words}"
         with record.check(what, f"its port, looked at from {place.name if place else words}") as check:
@@ -117,6 +128,10 @@ def check_reach(site: Site, record: Recorder, place: Expected | None, targets: M
                 raise found
             else:
                 _judge(site, check, place, found, target, speaks)
+
+
+def _probe(site: Site, name: str, targets: Mapping[Target, str]) -> dict[Target, Finding]:
+    return probe_again(site, name, probe(site, name, targets, identify=True))
 
 
 def _judge(site: Site, check: Check, place: Expected, found: Mapping[Target, Finding], target: Target, speaks: str) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from ws.cluster.dashboard import RayNode
 from ws.errors import EnvironmentProblem, WsError
 from ws.verify.diagnose import diagnose, suspect
+from ws.verify.diagnose_again import again, head_now
 from ws.verify.scenarios import Scenario
 from ws.verify.scenarios.looking import absence, for_each, listed, ray_nodes, running
 from ws.verify.scenarios.reached import check_health, check_reach, health_target
 from ws.verify.site import Expected, Site
 from ws.verify.verdict import Cause, Recorder
-from ws.wait import NotYet, WaitTimeout, wait_for
 
-_NODE_PATIENCE = 10.0  # seconds until a node that runs must be shown
+_NODE_PATIENCE = 12.0  # seconds until a node that runs must be shown
 _LOGS = ("raylet.out", "dashboard_agent.log", "raylet.err")
 
 
@@ -44,7 +44,7 @@ def _inside(site: Site) -> Expected | None:
 
 
 def _dashboard_down(site: Site, problem: WsError) -> list[Cause]:
-    head = site.head()
+    head = head_now(site)
     node = site.expected.get(head.name) if head else None
     gone = absence(node, site.seen(node.name)) if node else None
     name = head.name if head else "NAME"
@@ -62,7 +62,7 @@ def _dashboard_down(site: Site, problem: WsError) -> list[Cause]:
 
 def _check_dashboard_wants_token(site: Site, record: Recorder) -> None:
     with record.check("the dashboard's API refuses who has no token", "GET /api/v0/nodes without it") as check:
-        if site.dashboard().refuses_strangers():
+        if again(lambda: site.dashboard().refuses_strangers(), bool):
             check.passed("401")
         else:
             what = "the dashboard shows everything to whoever reaches its port, and so takes jobs from anyone"
@@ -77,22 +77,17 @@ def _check_dashboard(site: Site, record: Recorder) -> list[RayNode] | None:
     wanted = {node.name for node in running(site, ray_nodes(site))}
     nodes: list[RayNode] | None = None
 
-    def shown() -> None:
-        nonlocal nodes
-        nodes = site.dashboard().nodes()
-        if missing := wanted - {node.name for node in nodes if node.alive}:
-            raise NotYet(listed(sorted(missing)))
+    def shown(nodes: list[RayNode]) -> bool:
+        return wanted <= {node.name for node in nodes if node.alive}
 
     with record.check("the dashboard answers this machine", "GET /api/v0/nodes and /api/version, with the token") as check:
         try:
-            wait_for("the dashboard to show all", shown, timeout=_NODE_PATIENCE, interval=0.5)
-        except WaitTimeout:
-            pass  # each node's own check says so
+            nodes = again(lambda: site.dashboard().nodes(), shown, _NODE_PATIENCE)  # each node's own check says who lacks
         except EnvironmentProblem as problem:
             check.failed(problem.what, *_dashboard_down(site, problem))
             return None
         board = site.dashboard()
-        check.passed(f"{board.url}: Ray {board.version()}, {len(nodes or [])} nodes")
+        check.passed(f"{board.url}: Ray {board.version()}, {len(nodes)} nodes")
     return nodes
 
 
@@ -108,7 +103,11 @@ def _check_shown(site: Site, record: Recorder, node: Expected, nodes: list[RayNo
 
 
 def _read_log(site: Site, node: RayNode) -> str:
-    """Evidence that one of the node's logs can be listed and read; raises EnvironmentProblem where it can't."""
+    """Evidence that one of the node's logs can be listed and read; raises EnvironmentProblem where it can't, twice."""
+    return again(lambda: _read_log_once(site, node), bool)
+
+
+def _read_log_once(site: Site, node: RayNode) -> str:
     board = site.dashboard()
     files = board.log_files(node.node_id)
     name = next((name for name in _LOGS if name in files), None)
@@ -137,4 +136,4 @@ def _check_log(site: Site, record: Recorder, node: Expected, found: str | WsErro
         check.failed(found.what, *(suspect(site, node.name) or [Cause("port-blocked", what, remedy)]))
 
 
-SCENARIO = Scenario("services", "Health server and dashboard answer, and show every node", 90.0, _run)
+SCENARIO = Scenario("services", "Health server and dashboard answer, and show every node", 180.0, _run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ws.verify.diagnose import diagnose
+from ws.verify.diagnose_again import head_now, replaced
 from ws.verify.scenarios import Scenario
 from ws.verify.site import Expected, Site
 from ws.verify.verdict import Cause, Recorder
@@ -31,18 +32,25 @@ def _check_life(site: Site, record: Recorder, node: Expected) -> None:
         if lived is None:
             check.failed("never seen alive", *diagnose(site, node.name, "missing"))
         elif lived < watch.window:
-            check.unseen(f"alive for {lived:.0f} s so far; not watched to the end, because other checks have failed already")
+            check.unseen(f"alive for {lived:.0f} s so far; not watched to the end, because {_why_ended(site)}")
         else:
             check.passed(f"alive without a break for {lived:.0f} s")
 
 
+def _why_ended(site: Site) -> str:
+    if site.failed:
+        return "other checks have failed already"
+    troubles = site.watch.problems()
+    return f"the watch saw a problem: {troubles[0]}" if troubles else "the time for it was up"
+
+
 def _check_head(site: Site, record: Recorder) -> None:
     with record.check("the same head leads from begin to end", "the lease, compared with that at the begin") as check:
-        before, now = site.first_head, site.head()
+        before, now = site.first_head, head_now(site)
         if before is None:
             check.unseen("nobody led when the run began")
-        elif now == before:
-            check.passed(f"{now.name}, epoch {now.epoch}")
+        elif now and not replaced(before, now):
+            check.passed(f"{now.name}, epoch {now.epoch or before.epoch}")
         else:
             led = f"{now.name}, epoch {now.epoch}" if now else "nobody"
             remedy = f"`ws logs {before.name}` tells how it ended; run the test again once `ws status` shows a head"
