@@ -115,6 +115,8 @@ def test_what_is_no_cluster_is_said_to_be_what_it_is(kind: str, why: str) -> Non
 
 def test_what_answers_beside_it_is_named_and_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     with http(dashboard_answers()) as at:
+        monkeypatch.setattr(address, "GCS_PORT", free_port())
+        monkeypatch.setattr(address, "CLIENT_PORT", free_port())
         monkeypatch.setattr(address, "DASHBOARD_PORTS", (at.port,))
         with pytest.raises(EnvironmentProblem) as caught:
             resolve(parse(f"127.0.0.1:{free_port()}"))

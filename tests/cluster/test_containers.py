@@ -20,7 +20,7 @@ from ws.cluster.versions import Mismatch
 from ws.cluster.watcher import View, Watcher
 from ws.errors import EnvironmentProblem
 
-pytestmark = [pytest.mark.docker]
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 IMAGE = "rayproject/ray:2.60.0-py311"
 NETWORK, HEAD, WORKER = "ws-test-22-net", "ws-test-22-head", "ws-test-22-worker"

@@ -26,7 +26,7 @@ from ws.errors import EnvironmentProblem
 from ws.node.probe import try_connect
 from ws.wait import NotYet, wait_for
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.long]
 
 TOKEN = "token-of-a-real-cluster-0123456789"
 GENEROUS = 4.0

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from ws.verify.outside_cluster import Outside
     from ws.verify.verdict import Check, ScenarioResult
 
-WINDOW = 65.0
-"""Seconds within which Ray marks a node dead whose packets vanish: 5 failures, each after 3 s and a timeout of 10 s."""
-
 
 def verify(
     address: str = typer.Argument(None, help="ray://host:10001 (Ray Client); or, on one of its nodes, host:6379 (the GCS)."),
@@ -27,7 +24,13 @@ def verify(
         None, metavar="FILE", help="The cluster's token; default: where Ray looks for it."
     ),
     dashboard: str | None = typer.Option(None, metavar="URL", help="The dashboard, where it is not found by itself."),
-    window: float = typer.Option(WINDOW, min=0, metavar="SECONDS", help="How long nodes must stay alive; 0: not watched."),
+    window: float | None = typer.Option(
+        None,
+        min=0,
+        metavar="SECONDS",
+        help="How long nodes must stay alive; default: by the cluster's settings; 0: not at all.",
+    ),
+    allow_no_token: bool = typer.Option(False, "--allow-no-token", help="A cluster may do without a token."),
     scenario: list[str] = typer.Option(None, metavar="NAME", help="Run this scenario; more than once: all of these."),
     listed: bool = typer.Option(False, "--list", help="List the scenarios."),
     as_json: bool = JSON,
@@ -37,7 +40,9 @@ def verify(
         _list(as_json)
         return
     _check_names(scenario or [])
-    raise typer.Exit(_verify(_outside(address, token_file, dashboard, window), scenario or [], as_json))
+    outside = _outside(address, token_file, dashboard)
+    outside.given_window, outside.allow_no_token = window, allow_no_token
+    raise typer.Exit(_verify(outside, scenario or [], as_json))
 
 
 def _list(as_json: bool) -> None:
@@ -65,9 +70,9 @@ def _check_names(names: list[str]) -> None:
             )
 
 
-def _outside(address: str | None, token_file: Path | None, dashboard: str | None, window: float) -> Outside:
+def _outside(address: str | None, token_file: Path | None, dashboard: str | None) -> Outside:
     """The cluster that was asked for; raises UsageError for an address, a URL or a token file that is none."""
-    from ws.verify.outside_cluster import Address, Outside
+    from ws.verify.outside_cluster import Address, Outside, is_own
     from ws.verify.outside_local import find_credentials
 
     address = address or os.environ.get("RAY_ADDRESS")
@@ -75,8 +80,9 @@ def _outside(address: str | None, token_file: Path | None, dashboard: str | None
         raise UsageError("no address was given", mend="for example `ws verify ray://127.0.0.1:10001`; or set RAY_ADDRESS")
     if dashboard and not dashboard.startswith(("http://", "https://")):
         raise UsageError(f"{dashboard!r} is no URL of a dashboard", mend="for example `--dashboard http://127.0.0.1:8265`")
-    credentials = find_credentials(token_file, project_folder(), os.environ)
-    return Outside(Address.parse(address), credentials, window, dashboard)
+    parsed = Address.parse(address)
+    folder = project_folder() if is_own(parsed.host) else None  # its token is for no other machine
+    return Outside(parsed, find_credentials(token_file, folder, os.environ), given_dashboard=dashboard)
 
 
 def _verify(outside: Outside, names: list[str], as_json: bool) -> int:

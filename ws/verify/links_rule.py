@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ws.verify.verdict import Cause, Link
 
@@ -36,7 +36,7 @@ def pairs(nodes: Sequence[str]) -> list[Way]:
     return [(one, other) for place, one in enumerate(nodes) for other in nodes[place + 1 :]]
 
 
-def both(links: dict[Way, Link], pair: Way) -> list[Link]:
+def both(links: Mapping[Way, Link], pair: Way) -> list[Link]:
     """Both directions of a pair, as far as they were measured."""
     return [links[way] for way in (pair, (pair[1], pair[0])) if way in links]
 

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import platform
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
 from dataclasses import dataclass
 
 from ws.errors import WsError
 from ws.verify.outside_address import check_address, check_token, check_versions
 from ws.verify.outside_cluster import Outside
+from ws.verify.outside_look import Node
 from ws.verify.outside_moves import check_links, check_transfer
 from ws.verify.outside_refusal import our_versions
 from ws.verify.outside_watch import check_dashboard, check_stability
 from ws.verify.outside_work import check_client, check_nodes
-from ws.verify.verdict import Check, PictureNode, Recorder, Report, ScenarioResult
+from ws.verify.verdict import Abandoned, Check, PictureNode, Recorder, Report, ScenarioResult
 
 OnCheck = Callable[[ScenarioResult, Check], None]
 _LOG_LINES = 500
@@ -26,23 +30,25 @@ _LOG_LINES = 500
 
 @dataclass(frozen=True)
 class OutsideScenario:
-    """`title` is a sentence for people."""
+    """`run` makes its checks within `deadline` seconds, and those for which it watches; `title` is a sentence for people."""
 
     name: str
     title: str
+    deadline: float
     run: Callable[[Outside, Recorder], None]
 
 
+STABILITY = "stability"
 SCENARIOS = (
-    OutsideScenario("address", "The address leads to what it says", check_address),
-    OutsideScenario("token", "Only who has the token gets in", check_token),
-    OutsideScenario("versions", "Ray and Python fit", check_versions),
-    OutsideScenario("ray-client", "A Ray Client connects and works", check_client),
-    OutsideScenario("nodes", "Every node works", check_nodes),
-    OutsideScenario("links", "Every link between nodes works", check_links),
-    OutsideScenario("transfer", "A file goes in, across, and out unchanged", check_transfer),
-    OutsideScenario("dashboard", "The dashboard shows every node", check_dashboard),
-    OutsideScenario("stability", "Nodes stay alive beyond Ray's health-check window", check_stability),
+    OutsideScenario("address", "The address leads to what it says", 180.0, check_address),
+    OutsideScenario("token", "Only who has the token gets in", 360.0, check_token),
+    OutsideScenario("versions", "Ray and Python fit", 120.0, check_versions),
+    OutsideScenario("ray-client", "A Ray Client connects and works", 360.0, check_client),
+    OutsideScenario("nodes", "Every node works", 240.0, check_nodes),
+    OutsideScenario("links", "Every link between nodes works", 660.0, check_links),
+    OutsideScenario("transfer", "A file goes in, across, and out unchanged", 420.0, check_transfer),
+    OutsideScenario("dashboard", "The dashboard shows every node", 300.0, check_dashboard),
+    OutsideScenario(STABILITY, "Nodes stay alive beyond Ray's health-check window", 360.0, check_stability),
 )
 _ALWAYS = ("address", "token", "versions")
 """What the others build upon."""
@@ -81,16 +87,41 @@ def _wanted(outside: Outside, names: Sequence[str]) -> list[OutsideScenario]:
 
 
 def _run(scenario: OutsideScenario, outside: Outside, on_check: OnCheck) -> ScenarioResult:
+    """What is under way when its time is over is inconclusive, and the thread is left behind."""
     result = ScenarioResult(scenario.name, scenario.title)
     record = Recorder(result, on_check)
     began = time.monotonic()
+    deadline = scenario.deadline + (outside.window if scenario.name == STABILITY else 0.0)
+    ended: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            _guarded(scenario, outside, record)
+        except BaseException as error:
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    threading.Thread(target=work, name=scenario.name, daemon=True).start()
+    try:
+        ended.result(timeout=deadline)
+    except NotInTime:
+        record.close(f"not seen to its end within the scenario's {deadline:g} s")
+    except BaseException:
+        record.close()
+        raise
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def _guarded(scenario: OutsideScenario, outside: Outside, record: Recorder) -> None:
     try:
         scenario.run(outside, record)
+    except Abandoned:
+        pass
     except WsError as error:
         with record.check(scenario.title, "the scenario as a whole") as check:
             check.unseen(": ".join(part for part in (error.what, error.why) if part))
-    result.seconds = time.monotonic() - began
-    return result
 
 
 def _about(outside: Outside) -> dict[str, str]:
@@ -108,12 +139,18 @@ def _add_picture(outside: Outside, report: Report) -> None:
     report.picture = [PictureNode(socket.gethostname(), "client", "outside", "", ())]
     if outside.outlook is None:
         return
-    for node, _, _ in outside.outlook.lives():
+    for node in (life.node for life in outside.outlook.lives()):
         role = "head" if node.head else "worker"
         report.picture.append(PictureNode(node.name, role, "the cluster", node.address))
-        if outside.dashboard_url and not outside.blocked:
-            try:
-                text = outside.dashboard().log_file(node.id, "raylet.out", _LOG_LINES)
-            except WsError as error:
-                text = str(error).encode()
-            report.logs[node.name] = text.decode("utf-8", "replace")
+        if not outside.blocked and (text := _log(outside, node)):
+            report.logs[node.name] = text
+
+
+def _log(outside: Outside, node: Node) -> str:
+    """The end of its raylet's log, or why there is none; empty where no dashboard is known."""
+    if not outside.knows_dashboard:
+        return ""
+    try:
+        return outside.dashboard().log_file(node.id, "raylet.out", _LOG_LINES).decode("utf-8", "replace")
+    except WsError as error:
+        return str(error)

@@ -157,7 +157,9 @@ def _check_openness(outside: Outside, record: Recorder) -> None:
         if is_loopback(outside.address.host):
             check.passed("let in: the cluster asks for no token. This address is loopback's; let no other lead there")
         elif outside.allow_no_token:
-            check.passed("let in: the cluster asks for no token, which --allow-no-token allows; whoever reaches it is let in")
+            check.passed(
+                "let in: the cluster asks for no token, which --allow-no-token allows; whoever reaches it is let in"
+            )
         else:
             check.failed("let in: the cluster asks for no token", _open_door(outside))
 
@@ -187,7 +189,9 @@ def _judge_ours(outside: Outside, check: Check, judged: str) -> None:
             "give it by `--token-file F`, or RAY_AUTH_TOKEN_PATH; for a cluster of `ws up` it is in .ws/token of its folder, "
             "which is sent unasked only to this machine's own addresses"
         )
-        what = "the cluster asks for a token, and none was given: no --token-file, no RAY_AUTH_TOKEN(_PATH), no .ws/token here"
+        what = (
+            "the cluster asks for a token, and none was given: no --token-file, no RAY_AUTH_TOKEN(_PATH), no .ws/token here"
+        )
         check.failed("refused", Cause("token-missing", what, remedy))
     else:
         check.unseen("no clear answer to whether it takes the token; the next scenarios will tell")

@@ -140,6 +140,10 @@ class Outside:
             if finding["speaks"] == speaks and target[0] == self.address.host
         ]
 
+    @property
+    def knows_dashboard(self) -> bool:
+        return self._dashboard is not None
+
     def dashboard(self) -> Dashboard:
         """The cluster's dashboard; raises Inconclusive where none was found."""
         if self._dashboard is None:

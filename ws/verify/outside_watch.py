@@ -125,7 +125,9 @@ def _judge_silence(outside: Outside, check: Check, lost: str) -> None:
         check.unseen(f"{lost}; but {in_words(finding)}")
         return
     what = f"{outside.address} answers no more: {lost}"
-    remedy = "look whether the head still runs, and is not paused; its logs (gcs_server.out, ray_client_server*.err) tell why"
+    remedy = (
+        "look whether the head still runs, and is not paused; its logs (gcs_server.out, ray_client_server*.err) tell why"
+    )
     check.failed(f"{lost}; {in_words(finding)}", Cause("entry-dead", what, remedy))
 
 

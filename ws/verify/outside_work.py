@@ -17,7 +17,6 @@ from ws.verify.verdict import Cause, Check, Recorder, Verdict
 
 _CLIENT_LIMIT = 170.0  # seconds; its steps have limits of their own
 _NODES_LIMIT = 90.0
-_STILL_LIMIT = 60.0
 _STEPS = {
     "init": ("a Ray Client connects", "ray.init"),
     "resources": ("it sees the cluster's resources", "ray.cluster_resources, ray.nodes"),
@@ -79,7 +78,7 @@ def check_nodes(outside: Outside, record: Recorder) -> None:
             )
         else:
             check.passed(f"{len(names)} nodes: {', '.join(sorted(names))}")
-    proof = _proof(outside, sorted(set(names) - set(twice)), _NODES_LIMIT)
+    proof = _proof(outside, sorted(set(names) - set(twice)))
     for node in nodes:
         if node.name in proof.nodes:
             with record.check(f"{node.name} works", ", ".join(WORDS.values())) as check:
@@ -94,9 +93,7 @@ def check_still_working(outside: Outside, record: Recorder) -> None:
         return  # from here nobody can try; the scenario `nodes` says so
     names = [node.name for node in outside.watched().await_nodes()]
     single = sorted(name for name in names if names.count(name) == 1)
-    proof = _proof(outside, single, _STILL_LIMIT)
-    if missing := proof.missing:
-        proof.update(_proof(outside, missing, _STILL_LIMIT))  # a busy machine may have been in its way
+    proof = _proof(outside, single)
     for name in single:
         with record.check(f"{name} still works in the end", ", ".join(WORDS.values())) as check:
             if proof.proven(name) or outside.watched().left(name):
@@ -105,11 +102,13 @@ def check_still_working(outside: Outside, record: Recorder) -> None:
                 raise Inconclusive("nothing could be tried on it", proof.trouble or "the driver did not connect in time")
             else:
                 what = f"{name} counts as alive, but is paused, hangs, or is cut off: {proof.lack(name)}"
-                remedy = f"look at the raylet of {name}: whether it runs and is not paused, and what its log (raylet.out) says"
+                remedy = (
+                    f"look at the raylet of {name}: whether it runs and is not paused, and what its log (raylet.out) says"
+                )
                 check.failed(proof.lack(name), Cause("node-paused", what, remedy))
 
 
-def _proof(outside: Outside, names: list[str], limit: float) -> Proof:
+def _proof(outside: Outside, names: list[str]) -> Proof:
     address = outside.driver_address()
     proof = Proof(tuple(names))
     if not names:
@@ -120,7 +119,7 @@ def _proof(outside: Outside, names: list[str], limit: float) -> Proof:
             proof.take(event)
 
     with contextlib.suppress(CheckFailed):  # the proof tells what each node lacks
-        prove(names, lambda: (address, lambda argv: outside.runs.spawn(HERE, argv)), timeout=limit, on_event=take)
+        prove(names, lambda: (address, lambda argv: outside.runs.spawn(HERE, argv)), timeout=_NODES_LIMIT, on_event=take)
     return proof
 
 
