@@ -25,6 +25,9 @@ bench: $(UV)
 	$(UV) run python bench/commands.py
 	$(UV) run python bench/replicas.py
 	$(UV) run python bench/election.py
+	$(UV) run python bench/discover.py
+	$(UV) run python bench/connection.py
+	$(UV) run python bench/tracker.py
 
 .ws/uv/bin/uv:
 	tools/get-uv .ws/uv

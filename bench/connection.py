@@ -25,7 +25,6 @@ from ws.cluster.connection import State
 from ws.cluster.nodes import NodeState
 from ws.cluster.watcher import View, Watcher
 
-BASE = 24560
 BARS = {
     "connected, from the GCS's address": 3.0,
     "a node that joined shows, after it is known": 2.0,
@@ -49,7 +48,7 @@ def main() -> int:
 
 def measure() -> dict[str, float]:
     with ExitStack() as ends:
-        cluster = RayHere(BASE)
+        cluster = RayHere()
         ends.callback(cluster.close)
         head = cluster.start_head()
         cluster.await_alive(1)

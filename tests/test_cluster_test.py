@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import ast
 import os
-import subprocess
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,25 +13,27 @@ import yaml
 
 from tests.clusters import Sandbox
 from tests.engine.fake_daemon import daemon
-from tests.engine.fake_engine import answering, dashboard_answers, ray_node
+from tests.engine.fake_engine import NOWHERE, answering, dashboard_answers, ray_node
 from tests.projects import make_project
 from ws.cluster_files import files, hidden
 from ws.cluster_proof import CLIENT_LIMIT, explained, require_started
 from ws.cluster_site import ProjectSite
-from ws.cluster_start import start
+from ws.cluster_start import require_alive, start
 from ws.cluster_test import Wish, require_cluster, run_all, take_down
 from ws.config.load import load
 from ws.config.plan import plan
-from ws.engine.base import Project
+from ws.engine.base import NodeState, Project
 from ws.engine.compose import ComposeEngine
+from ws.engine.machine import Machine
 from ws.engine.render import render
 from ws.engine.testbed import TestBed
+from ws.engine.token import ensure_token
 from ws.errors import CheckFailed, EnvironmentProblem
 from ws.verify.causes import TITLES
 from ws.verify.programs import FOLDER
-from ws.verify.scenarios.all import ALL
+from ws.verify.scenarios import Scenario
 from ws.verify.verdict import Cause, Check, Report, ScenarioResult, Verdict
-from ws.wait import NotYet, wait_for
+from ws.wait import NotYet
 
 IMAGE_WITHOUT_RAY = "python:3.12-alpine"
 
@@ -95,7 +94,9 @@ def test_secrets_in_a_file_that_was_edited() -> None:
 
 def test_the_client_is_waited_for_as_long_as_its_own_limits() -> None:
     program = ast.parse((FOLDER / "client.py").read_text(encoding="utf-8"))
-    [limits] = [node.value for node in program.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LIMITS"]
+    [limits] = [
+        node.value for node in program.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LIMITS"
+    ]
     steps = {name: limit for name, limit in ast.literal_eval(limits).items() if name != "refused"}
     assert sum(steps.values()) <= CLIENT_LIMIT
 
@@ -118,26 +119,25 @@ class Beside(ComposeEngine):
         return Machine(cores=2, memory=8 << 30, gateway="172.17.0.1", gpu=False)
 
 
-def site_beside(folder: Path, dashboard: str) -> ProjectSite:
+def site_beside(folder: Path, engine: ComposeEngine) -> ProjectSite:
     project = make_project(folder)
     ensure_token(project.token_path)
-    return ProjectSite(TestBed(Beside(dashboard), project))
+    return ProjectSite(TestBed(engine, project))
 
 
-def test_who_was_there_before_is_remembered(tmp_path: Path) -> None:
-    rows = [ray_node("ray-cpu", head=True), ray_node("test-ray-worker")]
-    with answering(dashboard_answers(*rows)) as url:
-        site = site_beside(tmp_path, url)
+def test_a_worker_that_was_there_before_has_not_joined(tmp_path: Path) -> None:
+    killed = ray_node("test-ray-worker")
+    with answering(dashboard_answers(ray_node("ray-cpu", head=True), killed)) as url:
+        engine = Beside(url)
+        site = site_beside(tmp_path, engine)
         site.remember_known()
-    assert site.known_before == {"test-ray-worker-living"}
-    with pytest.raises(NotYet, match="alive: ray-cpu"):
-        require_joined(site, "test-ray-worker", rows)
-
-
-def require_joined(site: ProjectSite, worker: str, rows: list[Mapping[str, object]]) -> None:
-    with answering(dashboard_answers(*rows)) as url:
-        Dashboard(url, "")
-        alive_now(site_at(site, url), worker)
+        assert site.known_before == {killed["node_id"]}
+        with pytest.raises(NotYet, match="alive: ray-cpu"):
+            require_alive(site, "test-ray-worker")
+    joined = ray_node("test-ray-worker") | {"node_id": "another"}
+    with answering(dashboard_answers(killed, joined)) as url:
+        engine.dashboard = url
+        require_alive(site, "test-ray-worker")
 
 
 def test_a_closed_site_ends_its_programs_and_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,10 +146,10 @@ def test_a_closed_site_ends_its_programs_and_starts_nothing(tmp_path: Path, monk
     (bin_folder / "docker").write_text("#!/bin/sh\nexec sleep 60\n")
     (bin_folder / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
-    site = site_beside(tmp_path, "http://127.0.0.1:1")
-    process = site.spawn("ray-cpu", ["true"])
-    site.close()
-    assert process.wait(timeout=10) < 0
+    site = site_beside(tmp_path, Beside(NOWHERE))
+    with site.spawn("ray-cpu", ["true"]) as process:
+        site.close()
+        assert process.wait(timeout=10) < 0
     for act in (
         lambda: site.spawn("ray-cpu", ["true"]),
         lambda: site.run("ray-cpu", ["true"], timeout=1),
@@ -162,6 +162,36 @@ def test_a_closed_site_ends_its_programs_and_starts_nothing(tmp_path: Path, monk
 
 def test_a_report_of_a_project_without_a_config_file_shows_what_held(tmp_path: Path) -> None:
     assert yaml.safe_load(files(make_project(tmp_path))["config.yaml"])["network"]["port_base"] == 31000
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestBed]:
+    """With a Docker daemon that refuses whatever it is asked."""
+    with tempfile.TemporaryDirectory(prefix="ws-t-") as short:
+        version = {"Version": "29.0.0", "ApiVersion": "1.50"}
+        with daemon(Path(short, "docker.sock"), version) as host:
+            monkeypatch.setenv("DOCKER_HOST", host)
+            engine = Beside(NOWHERE)
+            yield TestBed(engine, make_project(tmp_path))
+            engine.client.close()
+
+
+def test_what_cannot_be_taken_down_is_named(refused: TestBed) -> None:
+    told: list[str] = []
+    assert not take_down(refused, told.append)
+    assert "only the version is here" in told[0]
+    assert all(container in told[1] for container in refused.containers.values())
+
+
+def test_a_run_that_breaks_off_reports_so_and_does_not_pass(refused: TestBed) -> None:
+    ensure_token(refused.project.token_path)
+    report = Report(0.0, about={"drift": "some"})
+    with pytest.raises(EnvironmentProblem):
+        run_all(refused, ProjectSite(refused), Wish([]), lambda result, check: None, report)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "only the version is here" in report.scenarios[-1].checks[0].evidence
+    assert report.about["drift"] == "some"
+    assert report.about["project"] == refused.project.plan.project
 
 
 @pytest.fixture
@@ -212,6 +242,29 @@ class TestOnDocker:
         assert "exit code 127" in last.evidence
         assert last.causes
         assert all(cause.key in TITLES for cause in last.causes)
+
+    def test_after_a_start_that_failed_the_report_names_what_was_not_tried(self, bed: TestBed) -> None:
+        report, scenarios = Report(0.0), [Scenario(name, "", 1.0, lambda site, record: None) for name in ("links", "path")]
+        run_all(bed, ProjectSite(bed), Wish(scenarios), lambda result, check: None, report)
+        assert report.verdict is Verdict.FAIL
+        assert [result.name for result in report.scenarios] == ["start"]
+        assert report.about["not tried"] == "links, path: the start failed"
+        assert {node.name for node in report.picture} == {bed.client, bed.worker}
+
+    def test_ctrl_c_leaves_a_report_that_does_not_pass(self, bed: TestBed) -> None:
+        def interrupt(result: ScenarioResult, check: Check) -> None:
+            raise KeyboardInterrupt
+
+        report, site = Report(0.0), ProjectSite(bed)
+        with pytest.raises(KeyboardInterrupt):
+            run_all(bed, site, Wish([Scenario("links", "", 1.0, lambda site, record: None)]), interrupt, report)
+        assert [(result.name, result.verdict) for result in report.scenarios] == [
+            ("start", Verdict.INCONCLUSIVE),
+            ("run", Verdict.INCONCLUSIVE),
+        ]
+        assert report.about["not tried"] == "links: the run was broken off"
+        with pytest.raises(EnvironmentProblem, match="starts nothing more"):
+            site.spawn(bed.client, ["true"])
 
     def test_what_compose_refuses_fails_the_start(self, bed: TestBed) -> None:
         (bed.project.folder / "cluster-test.compose.yaml").write_text("services: {broken: {}}\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import partial
 
 from ws.cluster_site import ProjectSite
@@ -18,6 +19,7 @@ START = "start"
 JOIN_LIMIT = 60.0  # seconds; on a quiet machine it takes six
 _TITLE = "The test's client and worker start in a network of their own"
 _FIRST_LOOK, _LOOK_EVERY = 8.0, 3.0  # seconds
+_LATENESS = 10.0  # seconds beyond the health-check window
 _TAIL = 15  # lines
 
 
@@ -33,7 +35,7 @@ def start(
     record = Recorder(result, on_check)
     began = time.monotonic()
     site.remember_known()
-    for step in (_check_machine, _check_image, _check_start, partial(_check_join, limit=join_limit)):
+    for step in (_check_machine, _check_image, _check_former, _check_start, partial(_check_join, limit=join_limit)):
         step(bed, site, head, record)
         if result.verdict is not Verdict.PASS:
             break
@@ -69,6 +71,39 @@ def _check_image(bed: TestBed, site: ProjectSite, head: str | None, record: Reco
         check.passed(f"{image}{', pulled now' if missing else ''}")
 
 
+def _check_former(bed: TestBed, site: ProjectSite, head: str | None, record: Recorder) -> None:
+    """Where a worker of an earlier run was killed, wait until the head has found out: it would give work to it."""
+    alive: list[str] = []
+    with suppress(EnvironmentProblem):  # without a dashboard nothing is known, and joining will tell
+        alive = _former(site) if site.known_before else []
+    if not alive:
+        return
+    limit = site.watch.window + _LATENESS
+    with record.check("the head knows that workers of an earlier run are gone", "the cluster's list of nodes") as check:
+        began = time.monotonic()
+
+        def gone() -> None:
+            try:
+                left = _former(site)
+            except EnvironmentProblem as problem:
+                raise NotYet(problem.what) from None
+            if left:
+                raise NotYet(f"alive: {', '.join(left)}")
+
+        try:
+            wait_for("the end of workers of an earlier run", gone, timeout=limit, interval=0.5)
+        except WaitTimeout as late:
+            what = f"{', '.join(alive)} is alive at the head, and none of this project's containers"
+            check.failed(f"{late.what}: {late.why}", Cause("name-twice", what, "stop the other node of that name"))
+        else:
+            check.passed(f"{', '.join(alive)}: gone after {time.monotonic() - began:.1f} s")
+
+
+def _former(site: ProjectSite) -> list[str]:
+    """Names of living nodes that were there before the start."""
+    return [node.name for node in site.dashboard().nodes() if node.alive and node.node_id in site.known_before]
+
+
 def _check_start(bed: TestBed, site: ProjectSite, head: str | None, record: Recorder) -> None:
     names = f"{site.expected[bed.client].container} and {site.expected[bed.worker].container}"
     with record.check("the containers start", f"`docker compose --file {TEST_FILE} up`") as check:
@@ -97,8 +132,9 @@ def _check_join(bed: TestBed, site: ProjectSite, head: str | None, record: Recor
         doubt = _Doubt(site, bed.worker)
 
         def joined() -> None:
+            require_running(bed, site, bed.worker)
             try:
-                _joined(bed, site)
+                require_alive(site, bed.worker)
             except NotYet:
                 doubt.raise_if_certain()
                 raise
@@ -136,13 +172,13 @@ class _Doubt:
         self._before = now
 
 
-def _joined(bed: TestBed, site: ProjectSite) -> None:
-    require_running(bed, site, bed.worker)
+def require_alive(site: ProjectSite, name: str) -> None:
+    """Raise NotYet where the cluster's list has no living node of that name but one that was there before."""
     try:
         alive = [node.name for node in site.dashboard().nodes() if node.alive and node.node_id not in site.known_before]
     except EnvironmentProblem as problem:
         raise NotYet(problem.what) from None
-    if bed.worker not in alive:
+    if name not in alive:
         raise NotYet(f"alive: {', '.join(alive)}")
 
 

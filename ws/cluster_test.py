@@ -38,7 +38,7 @@ class Wish:
 
 
 def run_all(bed: TestBed, site: ProjectSite, wish: Wish, on_check: OnCheck, report: Report) -> None:
-    """Start the test's containers, run the scenarios, and tell in `report`; the containers stay, for the caller to take down.
+    """Start the test's containers, run the scenarios, and tell in `report`; the containers stay, for the caller to remove.
 
     Whatever this raises, the report has what was seen until then, and that there was no more. The site is closed after it.
     """
@@ -53,7 +53,7 @@ def run_all(bed: TestBed, site: ProjectSite, wish: Wish, on_check: OnCheck, repo
         report.about |= about(bed, site)
         _run(bed, site, wish, heard, report)
     except BaseException as error:
-        report.scenarios.append(_broken_off(error))
+        _tell_broken_off(report, wish, error)
         raise
     finally:
         site.close()
@@ -76,11 +76,17 @@ def _run(bed: TestBed, site: ProjectSite, wish: Wish, on_check: OnCheck, report:
     report.links, report.picture, report.logs = made.links, made.picture, made.logs
 
 
-def _broken_off(error: BaseException) -> ScenarioResult:
-    """What keeps a report from passing whose run did not come to its end."""
+def _tell_broken_off(report: Report, wish: Wish, error: BaseException) -> None:
+    """Keep a report from passing whose run did not come to its end, and each of its scenarios that did not."""
     why = str(error) if isinstance(error, WsError) else f"{type(error).__name__} {error}".strip()
-    check = Check("the run comes to its end", "its scenarios, one after the other", Verdict.INCONCLUSIVE, why)
-    return ScenarioResult("run", "The run as a whole", [check])
+    check = Check("it comes to its end", "step by step", Verdict.INCONCLUSIVE, why)
+    made = [result.name for result in report.scenarios]
+    if left := [scenario.name for scenario in wish.scenarios if scenario.name not in made]:
+        report.about["not tried"] = f"{', '.join(left)}: the run was broken off"
+    report.scenarios.append(ScenarioResult("run", "The run as a whole"))
+    for result in report.scenarios:
+        if not result.seconds:
+            result.checks.append(check)
 
 
 def about(bed: TestBed, site: ProjectSite) -> dict[str, str]:

@@ -14,7 +14,6 @@ import pytest
 
 from tests.cluster.test_dashboard_look import answers, listed, node
 from tests.engine.fake_engine import answering
-from tests.ports import free_port
 from ws.cli import run
 
 RAY_VARIABLES = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "CASTRAY_CONFIG")
@@ -85,7 +84,7 @@ def test_a_token_comes_from_a_file(capsys: pytest.CaptureFixture[str], tmp_path:
     [
         (["--address", "no address"], 2, "is no address"),
         (["--config", "/nowhere/at/all.json"], 2, "can't be read"),
-        (["--address", f"127.0.0.1:{free_port()}"], 4, "nothing listens there"),
+        (["--address", "127.0.0.1:1"], 4, "nothing listens there"),
     ],
 )
 def test_what_goes_wrong_is_said_without_a_traceback(
@@ -122,3 +121,18 @@ def test_watching_shows_changes_until_it_is_interrupted(as_json: bool) -> None:
             assert process.wait(30) == 130
             assert process.stderr
             assert "Traceback" not in process.stderr.read()
+
+
+def test_watching_ends_where_trying_again_is_vain() -> None:
+    there = two()
+    environ = {key: value for key, value in os.environ.items() if key not in RAY_VARIABLES}
+    with answering(there) as url:
+        argv = [sys.executable, "-m", "ws", "nodes", "--address", url, "--watch"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
+            assert process.stdout
+            assert process.stderr
+            assert process.stdout.readline().startswith("NODE")
+            there["/api/version"] = 401
+            assert process.wait(60) == 4
+            assert "failed: " in process.stdout.read()
+            assert "refuses the token" in process.stderr.read()

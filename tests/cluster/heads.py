@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.cluster.bases import free_base, give_back
 from ws.cluster.endpoint import Endpoint
 from ws.cluster.protocol import Speaks, look
 from ws.wait import NotYet, wait_for
@@ -105,8 +106,9 @@ class Head:
 
 
 @contextmanager
-def head(base: int, token: str = "") -> Iterator[Head]:
-    """A head that is up, on ports `base` to `base` + 19; with a token, it asks for it."""
+def head(token: str = "") -> Iterator[Head]:
+    """A head that is up, on a block of ports of its own; with a token, it asks for it."""
+    base = free_base()
     # A short folder: the path of a socket in it may have 107 bytes.
     with tempfile.TemporaryDirectory(prefix="ws-head-", ignore_cleanup_errors=True) as folder:
         started = _started(base, token, Path(folder))
@@ -114,6 +116,7 @@ def head(base: int, token: str = "") -> Iterator[Head]:
             yield started
         finally:
             started.kill()
+            give_back(base)
 
 
 def _started(base: int, token: str, folder: Path) -> Head:
@@ -144,6 +147,7 @@ def _start(base: int, token: str, folder: Path) -> subprocess.Popen[bytes]:
                 str(Path(sys.executable).parent / "ray"),
                 *("start", "--head", "--block", f"--port={base}", f"--dashboard-port={base + 1}"),
                 *(f"--ray-client-server-port={base + 2}", f"--temp-dir={folder}/ray", *ports),
+                *(f"--min-worker-port={base + 20}", f"--max-worker-port={base + 99}"),
                 *("--num-cpus=1", "--object-store-memory=80000000"),
             ],
             env={**inherited, **QUIET, **secret},

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.cluster.bases import free_base, give_back
 from tests.node.stage import soon
 from ws.cluster.dashboard import Dashboard
 from ws.errors import EnvironmentProblem
@@ -57,8 +58,8 @@ class RayNodeHere:
 class RayHere:
     """A head and its workers. Ports: `base` GCS, +1 dashboard, +2 Ray Client, from +20 workers'."""
 
-    def __init__(self, base: int, token: str = "") -> None:
-        self.base = base
+    def __init__(self, token: str = "") -> None:
+        self.base = free_base()
         self.folder = Path(tempfile.mkdtemp(prefix="ws-t-"))
         self.nodes: list[RayNodeHere] = []
         self._token = token
@@ -124,3 +125,4 @@ class RayHere:
         for node in reversed(self.nodes):
             node.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+        give_back(self.base)

@@ -67,15 +67,20 @@ def dripping(connection: socket.socket, over: threading.Event) -> None:
 
 
 @contextmanager
-def http(answers: Mapping[str, object], token: str = "") -> Iterator[Endpoint]:
-    """An HTTP server: path (without its query) → a JSON value, a text, or a status; with `token`, as Ray's dashboard."""
+def http(answers: Mapping[str, object], token: str = "", given: list[str] | None = None) -> Iterator[Endpoint]:
+    """An HTTP server: path (without its query) → a JSON value, a text, or a status; with `token`, as Ray's dashboard.
+
+    Every Authorization header that it is sent goes to `given`.
+    """
+    headers = [] if given is None else given
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            given = self.headers.get("Authorization", "")
-            if token and path not in ("/api/authentication_mode", "/api/gcs_healthz") and given != f"Bearer {token}":
-                self._answer(403 if given else 401, b"Unauthorized")
+            own = self.headers.get("Authorization", "")
+            headers.extend([own] if own else [])
+            if token and path not in ("/api/authentication_mode", "/api/gcs_healthz") and own != f"Bearer {token}":
+                self._answer(403 if own else 401, b"Unauthorized")
                 return
             found = answers.get(path, 404)
             if isinstance(found, int):

@@ -124,6 +124,24 @@ def test_a_fallback_starts_none_and_gives_the_first_error_where_there_is_none() 
         Asked(Wish(nowhere(), allow_local_fallback=True)).connector()
 
 
+def test_a_cluster_that_refuses_us_is_no_reason_to_take_another() -> None:
+    with http(dashboard_answers(auth="token"), "secret") as guarded, http(dashboard_answers()) as here:
+        asked = Asked(Wish(str(guarded), token="other", allow_local_fallback=True), record(Kind.dashboard, str(here)))
+        with pytest.raises(TokenRefused):
+            asked.connector()
+    assert asked.looked == 0
+
+
+def test_a_token_goes_to_no_cluster_that_asks_for_none() -> None:
+    given: list[str] = []
+    with http(dashboard_answers(), given=given) as at:
+        source = Asked(Wish(str(at), token="secret")).connector()
+        with pytest.raises(EnvironmentProblem):  # its answers are no real dashboard's
+            source.look()
+        source.close()
+    assert given == []
+
+
 def test_once_connected_no_other_cluster_is_taken() -> None:
     with http(dashboard_answers()) as other:
         with http(dashboard_answers()) as at:
@@ -167,6 +185,16 @@ def test_a_helper_stays_where_the_dashboard_is_not_its_clusters(case: str) -> No
         assert [each.node_id for each in source.look().nodes] == ["head"]
         assert not eyes.closed
         source.close()
+
+
+def test_on_its_way_to_the_dashboard_a_token_goes_to_nobody_who_does_not_ask_for_it() -> None:
+    given: list[str] = []
+    with http({"/": "hello"}, given=given) as web, http(dashboard_answers(), given=given) as other:
+        for at in (web, other):
+            source = TowardsDashboard(Eyes(str(at), "head"), "127.0.0.1", "secret")
+            assert source.look().nodes
+            source.close()
+    assert given == []
 
 
 def test_a_gcs_whose_dashboard_is_not_known_is_looked_at_by_a_helper_on_its_way_to_the_dashboard(

@@ -90,6 +90,18 @@ def test_a_dead_cluster_is_noticed_within_ten_seconds_and_a_returned_one_as_well
     assert back.at - returned <= 10
 
 
+def test_at_the_moment_of_waking_the_silence_is_noticed_however_numbers_are_rounded() -> None:
+    seen_at = 12.089
+    assert seen_at + 5.0 - seen_at < 5.0
+    machine = Connection(Timing(beat=60))
+    machine.connect(0.0)
+    look = machine.begin(0.0)
+    assert look is not None
+    machine.seen(seen_at, look)
+    machine.advance(machine.wake_at())
+    assert machine.state is State.reconnecting
+
+
 def test_one_lost_answer_is_not_a_lost_cluster() -> None:
     here = world(hangs=0.3)
     here.run(5)

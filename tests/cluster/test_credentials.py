@@ -24,10 +24,26 @@ def test_a_file_wins_over_the_environment_as_the_token_does_over_its_path(tmp_pa
     assert find_token(None, {"HOME": str(tmp_path)}).reveal() == "from-home"
 
 
-@pytest.mark.parametrize(("content", "what"), [(None, "can't be read"), (b"", "is empty"), (b"\xff\xfe", "can't be read")])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (None, "can't be read"),
+        (b"", "is empty"),
+        (b"\xff\xfe", "can't be read"),
+        (b"two\nlines", "holds no token"),
+        ("schlüssel".encode(), "holds no token"),
+    ],
+)
 def test_a_file_that_holds_no_token_is_named(tmp_path: Path, content: bytes | None, what: str) -> None:
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(EnvironmentProblem, match=what):
+    with pytest.raises(EnvironmentProblem, match=what) as caught:
         find_token(file, {})
+    assert "lines" not in str(caught.value)
+
+
+def test_a_variable_that_holds_no_token_is_named_and_not_shown() -> None:
+    with pytest.raises(EnvironmentProblem, match="RAY_AUTH_TOKEN holds no token") as caught:
+        find_token(None, {"RAY_AUTH_TOKEN": "two words"})
+    assert "words" not in str(caught.value)

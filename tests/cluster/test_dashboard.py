@@ -28,6 +28,12 @@ def test_the_version_is_that_of_the_head() -> None:
         assert Dashboard(url, "").version() == "2.60.0"
 
 
+def test_a_token_that_can_not_be_sent_is_not_shown() -> None:
+    with answering(ANSWERS) as url, pytest.raises(EnvironmentProblem) as caught:
+        Dashboard(url, "two\nlines").version()
+    assert "lines" not in str(caught.value) + str(caught.value.why)
+
+
 def test_log_files_are_listed_without_folders() -> None:
     with answering(ANSWERS, "secret") as url:
         assert Dashboard(url, "secret").log_files("node") == ["dashboard_agent.log", "raylet.err", "raylet.out"]

@@ -70,7 +70,7 @@ def docker(path: Path, answers: dict[str, Any], status: int = 200) -> Iterator[d
 
 def test_each_project_is_one_hint_with_all_its_entries(tmp_path: Path) -> None:
     token = tmp_path / "token"
-    token.write_text("its own\n")
+    token.write_text("its-own\n")
     ports = {
         "6379/tcp": published(("127.0.0.1", 6379), ("172.17.0.1", 6379)),
         "8265/tcp": published(("0.0.0.0", 9265)),
@@ -86,7 +86,7 @@ def test_each_project_is_one_hint_with_all_its_entries(tmp_path: Path) -> None:
     with docker(tmp_path / "s", containers) as environ:
         one, other = find_by_containers(environ)
     assert one.endpoints == (Endpoint("127.0.0.1", 6379), Endpoint("172.17.0.1", 6379), Endpoint("127.0.0.1", 9265))
-    assert (one.token, one.runs, one.claims, one.place) == (Secret("its own"), True, True, "2 containers of project a")
+    assert (one.token, one.runs, one.claims, one.place) == (Secret("its-own"), True, True, "2 containers of project a")
     assert (other.endpoints, other.token) == ((Endpoint("127.0.0.1", 6380),), None)
 
 

@@ -20,6 +20,13 @@ def test_nothing_is_asked_twice() -> None:
     assert len(found) == len(set(found)) == 2 * len(USUAL_PORTS)
 
 
+@pytest.mark.parametrize("host", ["", "gpu-box:8265", "http://gpu-box", "a b", "[::1]", "-x"])
+def test_what_is_no_host_is_wrong_use(host: str) -> None:
+    with pytest.raises(UsageError, match="is no host"):
+        sweep([host], [])
+    assert sweep(["::1", "fe80::1%eth0", "ray_cpu.lan"], [])
+
+
 def test_the_hosts_of_networks_each_once() -> None:
     assert hosts_of(["10.0.0.0/30", "10.0.0.1/31", "10.0.0.2/32"]) == ["10.0.0.1", "10.0.0.2", "10.0.0.0"]
     assert len(hosts_of(["10.0.0.0/22"])) == MOST_HOSTS - 2

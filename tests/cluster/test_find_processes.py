@@ -132,11 +132,11 @@ def test_one_without_the_arguments_that_are_looked_for() -> None:
 
 def test_the_own_token_of_a_cluster_that_this_user_started(tmp_path: Path) -> None:
     file = tmp_path / "token"
-    file.write_text("by file\n")
+    file.write_text("by-file\n")
     by_file = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
     (tmp_path / ".ray").mkdir()
-    (tmp_path / ".ray" / "auth_token").write_text("by default")
-    by_text = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "by text"}
+    (tmp_path / ".ray" / "auth_token").write_text("by-default")
+    by_text = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "by-text"}
     hints = found(
         Process(GCS, by_file),
         Process(GCS, by_text),
@@ -146,7 +146,7 @@ def test_the_own_token_of_a_cluster_that_this_user_started(tmp_path: Path) -> No
         Process(GCS, {**by_file, "RAY_AUTH_TOKEN_PATH": str(tmp_path / "gone")}),
     )
     assert [hint.token for hint in hints] == [
-        *(Secret("by file"), Secret("by text"), Secret("by default")),
+        *(Secret("by-file"), Secret("by-text"), Secret("by-default")),
         *(None, None, None),
     ]
 

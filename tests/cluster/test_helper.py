@@ -176,7 +176,7 @@ def test_a_token_is_in_the_environment_and_never_in_the_arguments() -> None:
     eyes.close()
     assert "hunter2" not in str(helpers.argv)
     assert helper._environment("hunter2") == {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "hunter2"}
-    assert helper._environment("") == {}
+    assert helper._environment("") == {"RAY_AUTH_MODE": "disabled"}
 
 
 def test_somebody_elses_cluster_is_given_variables_at_most_and_no_folder() -> None:

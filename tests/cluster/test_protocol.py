@@ -61,7 +61,16 @@ def test_an_old_dashboard_without_a_state_api() -> None:
     assert (found.speaks, found.ray_version, found.nodes, found.python_version) == (Speaks.dashboard, "2.0.0", None, None)
 
 
-@pytest.mark.parametrize("answer", ["<html></html>", [], {"version": "1.0"}, 500])
+def test_a_dashboard_that_says_odd_things_breaks_nothing() -> None:
+    odd = {"ray_version": ["2"], "session_name": {"a": 1}}
+    with http({**dashboard_answers(), "/api/version": odd, "/api/v0/cluster_metadata": "[" * 100_000}) as endpoint:
+        found = seen(endpoint)
+    assert (found.speaks, found.session, found.ray_version, found.python_version) == (Speaks.dashboard, None, None, None)
+    with http({**dashboard_answers("\x1b[2J")}) as endpoint:  # would clear the screen of who reads it
+        assert seen(endpoint).session is None
+
+
+@pytest.mark.parametrize("answer", ["<html></html>", [], {"version": "1.0"}, 500, "[" * 100_000])
 def test_a_web_server_is_no_dashboard(answer: object) -> None:
     with http({"/api/version": answer, "/": "OK"}) as endpoint:
         assert seen(endpoint).speaks is Speaks.http

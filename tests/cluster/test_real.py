@@ -15,6 +15,7 @@ import pytest
 from tests.cluster.ray_here import RayHere
 from tests.cluster.strangers import silence, tcp
 from tests.node.stage import soon
+from tests.ports import free_port
 from ws.cluster.connect import Connector, Wish
 from ws.cluster.connection import State
 from ws.cluster.dashboard import TokenRefused
@@ -52,7 +53,7 @@ sys.stdin.read()
 def cluster() -> Iterator[RayHere]:
     """One head with a token, for tests that do it no harm."""
     with ExitStack() as ends:
-        here = RayHere(24300, TOKEN)
+        here = RayHere(TOKEN)
         ends.callback(here.close)
         here.start_head('--labels={"zone":"one"}')
         here.await_alive(1)
@@ -181,7 +182,7 @@ def looked_at(way: Way) -> Look:
 
 def test_two_clusters_are_watched_at_once_and_in_turn(cluster: RayHere, watch: Callable[..., Watcher]) -> None:
     with ExitStack() as ends:
-        other = RayHere(24400)
+        other = RayHere()
         ends.callback(other.close)
         other.start_head()
         other.await_alive(1)
@@ -211,7 +212,7 @@ def test_a_port_that_accepts_and_never_answers_blocks_nothing(watch: Callable[..
 
 def test_a_node_lost_and_a_head_killed_and_started_again(watch: Callable[..., Watcher]) -> None:
     with ExitStack() as ends:
-        here = RayHere(24800)
+        here = RayHere()
         ends.callback(here.close)
         head = here.start_head()
         here.await_alive(1)
@@ -257,7 +258,7 @@ def test_a_ray_that_was_started_here_ends_with_the_connection_and_leaves_no_toke
 
 def test_thirty_nodes_on_one_machine(watch: Callable[..., Watcher]) -> None:
     with ExitStack() as ends:
-        here = RayHere(24900)
+        here = RayHere()
         ends.callback(here.close)
         here.start_head("--num-cpus=0")
         here.await_alive(1)
@@ -274,7 +275,7 @@ def test_thirty_nodes_on_one_machine(watch: Callable[..., Watcher]) -> None:
 
 
 def test_without_any_cluster_it_says_so_and_starts_none() -> None:
-    done = nodes_command("--address", "127.0.0.1:24999")
+    done = nodes_command("--address", f"127.0.0.1:{free_port()}")
     assert done.returncode == 4
     assert "nothing listens there" in done.stderr
     with pytest.raises(EnvironmentProblem, match="no Ray cluster can be found"):

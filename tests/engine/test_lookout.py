@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,25 @@ def test_without_a_health_server_the_candidates_are_asked_and_not_too_often(proj
     assert lookout.leader() == Leader("ray-cpu", "ray-cpu:6379", 3)
     assert [name for name, _ in engine.asked] == ["ray-cpu", "ray-gpu"]
     assert engine.asked[0][1][:2] == ("python3", "/the/agent")
-    assert lookout.leader() is None
+    assert lookout.leader() == Leader("ray-cpu", "ray-cpu:6379", 3), "the answer of just now"
     assert len(engine.asked) == 2
+
+
+def test_many_who_ask_at_once_share_one_answer_of_the_candidates(project: Project) -> None:
+    engine = FakeEngine(RUNNING, printed={"ray-cpu": json.dumps(LEADS)})
+    lookout = Lookout(engine, project)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        answers = list(pool.map(lambda _: lookout.leader(), range(8)))
+    assert answers == [Leader("ray-cpu", "ray-cpu:6379", 3)] * 8
+
+
+def test_an_answer_of_the_candidates_is_not_kept_for_long(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ws.engine.lookout._ASK_CANDIDATES_EVERY", 0.0)
+    engine = FakeEngine(RUNNING, printed={"ray-cpu": json.dumps(LEADS)})
+    lookout = Lookout(engine, project)
+    assert lookout.leader() is not None
+    engine.printed = {"ray-cpu": "", "ray-gpu": ""}
+    assert lookout.leader() is None
 
 
 @pytest.mark.parametrize("printed", ["", "no JSON", "[]", "null", '{"mode": null, "address": null}'])

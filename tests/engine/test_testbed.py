@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import docker
 import docker.types
 import pytest
+import requests
 
 from tests.clusters import Sandbox
+from tests.engine.fake_daemon import daemon
 from ws.config.load import load
 from ws.config.plan import plan
 from ws.engine.base import Project
 from ws.engine.compose import ComposeEngine
 from ws.engine.testbed import TestBed
+from ws.engine.testbed_docker import translated
 from ws.engine.testbed_drift import drift
 from ws.engine.testbed_head import parse_head
 from ws.engine.testbed_look import inspect
@@ -77,6 +82,37 @@ def test_a_test_that_is_switched_off_says_so(tmp_path: Path) -> None:
         TestBed(ComposeEngine(), project).require_enabled()
 
 
+ASKED: dict[str, Callable[[TestBed], object]] = {
+    "present": lambda bed: bed.present(),
+    "log": lambda bed: bed.log(bed.client),
+    "obstacles": lambda bed: bed.obstacles(),
+    "missing_image": lambda bed: bed.missing_image(),
+    "stop_joiner": lambda bed: bed.stop_joiner(),
+    "down": lambda bed: bed.down(),
+    "inspect": lambda bed: inspect(bed.engine.client, "any"),
+    "drift": lambda bed: drift(bed.engine, bed.project),
+}
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_a_daemon_that_refuses_is_an_error_of_ours(
+    ask: Callable[[TestBed], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = {"Version": "29.0.0", "ApiVersion": "1.50"}
+    with tempfile.TemporaryDirectory(prefix="ws-t-") as short, daemon(Path(short, "docker.sock"), version) as host:
+        monkeypatch.setenv("DOCKER_HOST", host)
+        bed = TestBed(ComposeEngine(), project_of(Sandbox.make(tmp_path, 10)))
+        with pytest.raises(EnvironmentProblem) as caught:
+            ask(bed)
+        bed.engine.client.close()
+    assert "only the version is here" in str(caught.value.why)
+
+
+def test_a_daemon_that_says_nothing_is_an_error_of_ours() -> None:
+    with pytest.raises(EnvironmentProblem, match="refused, or broke off"), translated():
+        raise requests.ReadTimeout("60 s")
+
+
 @pytest.mark.docker
 class TestOnDocker:
     def test_client_and_worker_come_and_go_and_nothing_else(self, bed: TestBed) -> None:
@@ -111,6 +147,12 @@ class TestOnDocker:
         assert bed.present() == [bed.joiner]
         bed.stop_joiner()
         bed.stop_joiner()
+        assert bed.present() == []
+
+    def test_two_that_remove_it_at_once_do_not_disturb_each_other(self, bed: TestBed) -> None:
+        bed.up()
+        with ThreadPoolExecutor() as pool:
+            assert list(pool.map(lambda _: bed.down(), range(3))) == [[], [], []]
         assert bed.present() == []
 
     def test_a_paused_container_is_removed(self, bed: TestBed) -> None:
@@ -157,10 +199,13 @@ class TestOnDocker:
         try:
             engine.up(project, ["ray-cpu"])
             assert drift(engine, project) == ["ray-gpu is in the configuration, and there is no container for it"]
-            ray = {"image": IMAGE_WITHOUT_RAY, "cpu": {"cpus": 2, "image": "other:1"}}
+            env = {"HF_TOKEN": "hunter2"}
+            ray = {"image": IMAGE_WITHOUT_RAY, "cpu": {"cpus": 2, "image": "other:1", "env": env}}
             changed = project_of(Sandbox(project.folder, "ws-test-10", 0), services={"ray": ray})
             [of_cpu] = [line for line in drift(engine, changed) if line.startswith("ray-cpu ")]
             assert f"its image is {IMAGE_WITHOUT_RAY}, now other:1" in of_cpu
             assert "RAY_NUM_CPUS is '4', now '2'" in of_cpu
+            assert "HF_TOKEN is missing, now ***" in of_cpu
+            assert "hunter2" not in of_cpu
         finally:
             engine.down(project)

@@ -31,6 +31,7 @@ from ws.verify.verdict import Check, Link, Recorder, ScenarioResult, Verdict
 MAIN, TEST, HOST = "ray-network", "test-network", "172.17.0.1"
 INSIDE, OUTSIDE = ("health", "ray-cpu", "ray-gpu"), ("test-ray-worker", "test-ray-joiner")
 MEMORY, SHM, STORE = 4 << 30, 1330 << 20, 1250 << 20
+INNER_PORT = 44217  # that a node listens on, and nobody publishes
 ACTIVE = "Active:\n 1 node_{}\n 1 node_{}\n 1 node_{}\nPending:\n (no pending nodes)\n"
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/run/secrets/ray_token"}
 TCP = "  sl  local_address rem_address   st\n"
@@ -136,11 +137,8 @@ class FakeSite:
         changed = self._ports.get((node, host, port)) or self._ports.get((EVERYONE, host, port)) or {}
         inner = host in {address for seen in self.containers.values() for address in seen.addresses.values()}
         speaks = "health" if port == 8080 else "dashboard" if port in (8265, 8266) else "grpc"
-        found = {
-            "ip": host if inner else HOST,
-            "outcome": "timeout" if inner else "open",
-            "speaks": None if inner else speaks,
-        }
+        outcome = "timeout" if inner else "refused" if port == INNER_PORT else "open"
+        found = {"ip": host if inner else HOST, "outcome": outcome, "speaks": speaks if outcome == "open" else None}
         return {"event": "target", "host": host, "port": port, "detail": "", **found, **changed}
 
     def seen(self, name: str) -> Seen | None:
@@ -289,11 +287,12 @@ def _healthy_answers(site: FakeSite) -> None:
     site.answer("glob", json.dumps({"places": [], "variables": 20, "lines": 9, "empty": False}))
     site.answer("ray --version", "ray, version 2.60.0\n")
     site.answer("python3 --version", "Python 3.11.7\n")
-    site.answer("bash -lc", "/home/ray/anaconda3/bin/ray\n/home/ray/anaconda3/bin/python3\n")
+    site.answer("getent passwd", "ray\n/home/ray/anaconda3/bin/ray\n/home/ray/anaconda3/bin/python3\n")
     site.answer("df -B1", f"Filesystem 1B-blocks Used Available Use% Mounted on\nshm {SHM} 0 {SHM} 0% /dev/shm\n")
     for name, node in site.expected.items():
         fixed = [port for role, port in node.ports.items() if not role.startswith("worker") and role != "transfer"]
-        site.answer("/proc/net/tcp", listening(*fixed, loopback=[11]), node=name)
+        inner = [INNER_PORT] if node.ray_node else []
+        site.answer("/proc/net/tcp", listening(*fixed, *inner, loopback=[11]), node=name)
 
 
 def _program_names() -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.verify.fake_site import HOST, FakeSite, ray_node
 from ws.errors import EnvironmentProblem
-from ws.verify import diagnose_state
+from ws.verify import diagnose_again, diagnose_state
 from ws.verify.causes import TITLES
 from ws.verify.diagnose import certain, diagnose, suspect
 from ws.verify.diagnose_case import spans
@@ -31,6 +31,7 @@ MISMATCH = """✗ `ray start` ended with exit code 1
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that is found twice is not given the time to be found dead."""
     monkeypatch.setattr(diagnose_state, "_FOUND_DEAD", 0.0)
+    monkeypatch.setattr(diagnose_again, "PATIENCE", 0.0)
 
 
 def first(site: FakeSite, name: str = WORKER, symptom: str = "") -> Cause:

@@ -8,12 +8,18 @@ import pytest
 
 from tests.verify.fake_site import HOST, FakeSite
 from ws.errors import CommandFailed
+from ws.verify import diagnose_again
 from ws.verify.causes import TITLES
 from ws.verify.diagnose_client import client_name, diagnose_client
 from ws.verify.programs import Event
 from ws.verify.verdict import Cause
 
 CLIENT = "test-ray-client"
+
+
+@pytest.fixture(autouse=True)
+def second_look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnose_again, "PATIENCE", 0.0)
 
 
 def healthy() -> FakeSite:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.ports import free_port
-from ws.errors import Inconclusive, UsageError
+from ws.errors import UsageError
 from ws.node.secret import Secret
-from ws.verify.outside import SCENARIOS, verify
-from ws.verify.outside_address import check_token
-from ws.verify.outside_cluster import Address, Outside
+from ws.verify.outside import SCENARIOS, OutsideScenario, _run, verify
+from ws.verify.outside_address import _wrong_port, check_token
+from ws.verify.outside_cluster import PORTS, Address, Outside, is_own
 from ws.verify.outside_local import HERE, NO_TOKEN, Credentials, LocalRuns, find_credentials
-from ws.verify.outside_look import Outlook
 from ws.verify.outside_refusal import cause_of_refusal, our_versions, version_causes
 from ws.verify.verdict import Recorder, Report, ScenarioResult, Verdict
 
@@ -99,8 +97,72 @@ def test_a_web_server_is_no_cluster(web_server: int) -> None:
     assert cause(verified(f"ray://127.0.0.1:{web_server}")) == "wrong-port"
 
 
-def test_a_port_that_stays_silent_is_no_cluster(silent_port: int) -> None:
-    assert cause(verified(f"127.0.0.1:{silent_port}")) == "wrong-port"
+def test_a_port_that_accepts_and_says_nothing_is_paused_or_hangs(silent_port: int) -> None:
+    report = verified(f"127.0.0.1:{silent_port}")
+    assert cause(report) == "entry-dead"
+    assert "paused, hanging or overloaded" in report.scenarios[0].checks[1].causes[0].what
+
+
+def test_one_slow_look_does_not_decide() -> None:
+    """A web server that sleeps through the first look; that it is no Ray is found, and not that it is silent."""
+
+    class Sleeper(http.server.BaseHTTPRequestHandler):
+        sleeping = threading.Event()
+
+        def do_GET(self) -> None:
+            first = not self.sleeping.is_set()
+            self.sleeping.set()
+            if first:
+                awake.wait(60)
+            else:
+                self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    awake = threading.Event()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sleeper) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            assert cause(verified(f"ray://127.0.0.1:{server.server_address[1]}")) == "wrong-port"
+        finally:
+            awake.set()
+            server.shutdown()
+
+
+def test_neighbouring_ports_get_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dashboard beside the address, whose answers nobody vouches for, is asked without the token."""
+    heard: list[str | None] = []
+
+    class Dashboard(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.headers["Authorization"])
+            self.send_response(401)
+            self.end_headers()
+            self.wfile.write(b"Ray Dashboard")
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dashboard) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        monkeypatch.setitem(PORTS, "dashboard", (port,))
+        outside = Outside(Address("client", "127.0.0.1", free_port()), Credentials(Secret("ours"), "ours"), 5.0)
+        outside.found = outside.look_around()
+        server.shutdown()
+    assert outside.beside("dashboard") == [("127.0.0.1", port)]
+    assert set(heard) == {None}
+
+
+def test_what_is_found_beside_is_not_said_to_be_the_same_cluster() -> None:
+    outside = Outside(Address("client", "127.0.0.1", 10001), NO_TOKEN, 5.0)
+    outside.found = {
+        ("127.0.0.1", 10001): {"outcome": "open", "speaks": "gcs", "detail": ""},
+        ("127.0.0.1", 10002): {"outcome": "open", "speaks": "client", "detail": ""},
+    }
+    remedy = _wrong_port(outside, "gcs", "").remedy
+    assert "ray://127.0.0.1:10002" in remedy and "it may be another one's" in remedy
 
 
 def test_a_name_that_does_not_resolve_is_named() -> None:
@@ -122,6 +184,13 @@ def test_the_token_file_that_is_given_goes_before_all_others(tmp_path: Path) -> 
     assert find_credentials(None, tmp_path, {"RAY_AUTH_TOKEN": "three", **environ}).secret == Secret("three")
     assert find_credentials(None, tmp_path, environ).secret == Secret("two")
     assert find_credentials(None, tmp_path, {}).secret == Secret("two")
+
+
+def test_the_token_of_a_folder_is_for_no_other_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert not find_credentials(None, None, {}).secret
+    assert is_own("127.0.0.1") and is_own("localhost")
+    assert not is_own("192.0.2.1") and not is_own("nowhere.invalid")
 
 
 def test_without_any_token_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,11 +216,25 @@ def test_programs_see_the_token_and_no_other_one(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(("host", "verdict"), [("127.0.0.1", Verdict.PASS), ("192.0.2.1", Verdict.FAIL)])
 def test_a_cluster_without_a_token_fails_where_others_may_reach_it(host: str, verdict: Verdict) -> None:
     outside = Outside(Address("client", host, 10001), NO_TOKEN, 5.0)
+    result = judged_open(outside)
+    assert result.verdict is verdict
+    assert [found.key for found in result.checks[0].causes] == (["token-off"] if verdict is Verdict.FAIL else [])
+    if verdict is Verdict.FAIL:
+        assert "--allow-no-token" in result.checks[0].causes[0].remedy
+
+
+def test_a_cluster_may_do_without_a_token_where_that_is_said() -> None:
+    result = judged_open(Outside(Address("client", "192.0.2.1", 10001), NO_TOKEN, 5.0, allow_no_token=True))
+    assert result.verdict is Verdict.PASS
+    assert "--allow-no-token" in result.checks[0].evidence
+
+
+def judged_open(outside: Outside) -> ScenarioResult:
+    """What the scenario `token` says of a cluster that asks for none."""
     outside.found[outside.address.target] = {"token": "off"}
     result = ScenarioResult("token", "")
     check_token(outside, Recorder(result, lambda *_: None))
-    assert result.verdict is verdict
-    assert [found.key for found in result.checks[0].causes] == (["token-off"] if verdict is Verdict.FAIL else [])
+    return result
 
 
 # Versions, and Ray's own words
@@ -186,64 +269,23 @@ def test_a_refusal_is_read() -> None:
     assert "something new" in other.cause.what
 
 
-# The eyes on the nodes
-
-
-class Told(LocalRuns):
-    """Runs a script in place of whatever program is asked for."""
-
-    def __init__(self, script: str) -> None:
-        super().__init__(NO_TOKEN)
-        self._script = script
-
-    def spawn(self, node: str, argv: object) -> object:  # type: ignore[override]
-        return super().spawn(node, ["python3", "-u", "-c", self._script])
-
-
-def outlook(*events: str) -> Outlook:
-    lines = "\n".join(f"print({event!r})" for event in events)
-    eyes = Outlook(Told(f"{lines}\nimport sys; sys.stdin.read()"), "ray://host:1", "nodes")
-    eyes.start()
-    return eyes
-
-
-def nodes_event(**alive: bool) -> str:
-    rest = {"head": False, "address": "10.0.0.1", "cpus": 2.0, "why": "unexpected"}
-    return json.dumps({"event": "nodes", "nodes": [{"name": n, "id": n, "alive": a, **rest} for n, a in alive.items()]})
-
-
-def test_a_node_that_dies_stays_in_mind() -> None:
-    eyes = outlook(nodes_event(a=True, b=True, c=True), nodes_event(a=True, b=False), nodes_event(a=True, b=True, c=True))
-    try:
-        while len(eyes.await_nodes()) > 1:
-            pass
-        assert {node.name: trouble for node, _, trouble in eyes.lives()} == {
-            "a": "",
-            "b": "marked dead (unexpected)",
-            "c": "gone from the cluster's list of nodes",
-        }
-    finally:
-        eyes.close()
-
-
-def test_a_refusal_is_why_no_node_is_seen() -> None:
-    eyes = outlook('{"event": "refused", "why": "ConnectionError: no"}')
-    try:
-        with pytest.raises(Inconclusive, match="ConnectionError: no"):
-            eyes.await_nodes()
-    finally:
-        eyes.close()
-
-
-def test_a_program_that_breaks_is_why_no_node_is_seen() -> None:
-    eyes = Outlook(Told("raise SystemExit('ValueError: broken')"), "ray://host:1", "nodes")
-    eyes.start()
-    try:
-        with pytest.raises(Inconclusive, match="ValueError: broken"):
-            eyes.await_nodes()
-    finally:
-        eyes.close()
+# Scenarios
 
 
 def test_scenarios_have_names_of_their_own() -> None:
     assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
+
+
+def test_a_scenario_has_a_deadline() -> None:
+    hanging = threading.Event()
+
+    def run(outside: Outside, record: Recorder) -> None:
+        with record.check("it ends", "waiting") as check:
+            hanging.wait(60)
+            check.passed("it did")
+
+    scenario = OutsideScenario("one", "One", 0.05, run)
+    result = _run(scenario, Outside(Address("client", "192.0.2.1", 1), NO_TOKEN, 5.0), lambda *_: None)
+    hanging.set()
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "0.05 s" in result.checks[0].evidence

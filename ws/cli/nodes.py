@@ -54,9 +54,10 @@ def nodes(
     watcher = Watcher(Connector(wish, progress.warn), Timing(first_patience=_PATIENCE))
     try:
         view = _first_view(watcher)
-        _show(view, as_json=as_json, in_lines=watch)
         if watch:
             _follow(watcher, as_json=as_json)
+        else:
+            _show(view, as_json=as_json, in_lines=False)
     finally:
         watcher.close()
 
@@ -116,17 +117,26 @@ def _use(node: Node, resource: str) -> str:
 
 
 def _follow(watcher: Watcher, *, as_json: bool) -> None:
-    """Every event as a line, until Ctrl-C."""
+    """All nodes, then every event as a line, until Ctrl-C or until trying again is vain."""
     import queue
 
+    from ws.cluster.connection import State, Transition
+
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    watcher.subscribe(events.put)
+    watcher.subscribe(events.put)  # before the view is taken: nothing gets lost between the two
+    view, taken = watcher.view(), time.monotonic()
+    _show(view, as_json=as_json, in_lines=True)
+    shown = {id(node) for node in view.nodes}
     while True:
         event = events.get()
+        if event.at <= taken if isinstance(event, Transition) else id(event.after) in shown:
+            continue
         if as_json:
             _line(_event_as_json(event))
         elif line := _in_words(event):
             console.result(f"{time.strftime('%H:%M:%S')} {line}")
+        if isinstance(event, Transition) and event.state is State.failed:
+            raise watcher.problem or EnvironmentProblem(event.why)
 
 
 def _line(value: dict[str, Any]) -> None:

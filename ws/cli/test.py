@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 180.0  # seconds until what is started must be proven
 
+
 def test(
     up: bool = typer.Option(False, "--up", help="Start the test's containers, prove that they work, and leave them."),
     down: bool = typer.Option(False, "--down", help="Remove the test's containers; the cluster stays."),

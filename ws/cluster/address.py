@@ -72,6 +72,7 @@ class Route:
     Attributes:
         at: where something of the cluster answers, and `speaks` what.
         dashboard: the URL of the same cluster's dashboard, where one can be reached.
+        wants_token: whether it asks for one; to one that does not, none is sent.
         versions: of the cluster; empty where unknown.
         notes: what was taken differently from what was written, in words.
     """
@@ -79,6 +80,7 @@ class Route:
     at: Endpoint
     speaks: Speaks
     dashboard: str | None = None
+    wants_token: bool = False
     versions: Versions = field(default_factory=lambda: Versions("", ""))
     notes: tuple[str, ...] = ()
 
@@ -108,6 +110,7 @@ async def _resolve(target: Target, token: Token, timeout: float) -> Route:
         at=best.endpoint,
         speaks=best.speaks,
         dashboard=f"http://{dashboard.endpoint}" if dashboard else None,
+        wants_token=told.token is not TokenNeed.not_needed,
         versions=Versions(told.ray_version or best.ray_version or "", told.python_version or best.python_version or ""),
         notes=tuple(_corrections(target, best)),
     )

@@ -6,6 +6,7 @@ that was allowed.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,16 +14,20 @@ from dataclasses import dataclass
 from functools import partial
 
 from ws.cluster.address import AUTO, Route, parse, resolve
+from ws.cluster.dashboard import TokenRefused
 from ws.cluster.discover import discover
 from ws.cluster.endpoint import Endpoint, parse_endpoint
 from ws.cluster.helper import HelperSource, Way, init_arguments
 from ws.cluster.look import DashboardSource, Look, Source
-from ws.cluster.records import ClusterRecord, Kind
+from ws.cluster.protocol import Speaks, look
+from ws.cluster.records import ClusterRecord, Kind, TokenNeed
+from ws.cluster.versions import Mismatch
 from ws.errors import EnvironmentProblem
 from ws.node.secret import Secret, Token
 
 GIVEN = "--address"
 _TRY_DASHBOARD_EVERY = 5.0
+_DASHBOARD_TIMEOUT = 1.0
 Discover = Callable[[], Sequence[ClusterRecord]]
 
 
@@ -82,6 +87,8 @@ class Connector:
             return self._best() or self._start_local() or _raise(_no_cluster())
         try:
             return self._open(self._address)
+        except (TokenRefused, Mismatch):  # it leads somewhere
+            raise
         except EnvironmentProblem:
             if self._settled or not wish.allow_local_fallback:
                 raise
@@ -98,11 +105,12 @@ class Connector:
         return self._source(route)
 
     def _source(self, route: Route) -> Source:
+        token = self._wish.token if route.wants_token else ""
         if route.dashboard:
-            return DashboardSource(route.dashboard, self._wish.token)
+            return DashboardSource(route.dashboard, token)
         self._say(f"the dashboard of the cluster at {route.at} is not known: a helper process looks instead")
         way = Way(route.speaks.value, str(route.at), init_arguments(self._wish.namespace))
-        return TowardsDashboard(HelperSource(way, self._wish.token), route.at.host, self._wish.token)
+        return TowardsDashboard(HelperSource(way, token), route.at.host, token)
 
     def _best(self, why: str = "") -> Source | None:
         """The most reliable cluster that lets us in; None where there is none, the first obstacle where none does."""
@@ -155,16 +163,23 @@ class TowardsDashboard:
         if told and time.monotonic() >= self._try_at:
             self._try_at = time.monotonic() + _TRY_DASHBOARD_EVERY
             for endpoint in dict.fromkeys((Endpoint(self._host, told.port), told)):
-                if better := self._same_cluster(f"http://{endpoint}", seen):
+                if better := self._same_cluster(endpoint, seen):
                     return better
         return seen
 
     def close(self) -> None:
         self._source.close()
 
-    def _same_cluster(self, url: str, seen: Look) -> Look | None:
-        """A look by that dashboard, which stays the source if it shows the same living nodes."""
-        dashboard = DashboardSource(url, self._token)
+    def _same_cluster(self, endpoint: Endpoint, seen: Look) -> Look | None:
+        """A look by that dashboard, which stays the source if it shows the same living nodes.
+
+        Anything may listen there: the token is kept back until a dashboard asks for it.
+        """
+        found = asyncio.run(look(endpoint, self._token, timeout=_DASHBOARD_TIMEOUT))
+        if found.speaks is not Speaks.dashboard or not found.healthy:
+            return None
+        url = f"http://{endpoint}"
+        dashboard = DashboardSource(url, "" if found.token is TokenNeed.not_needed else self._token)
         try:
             better = dashboard.look()
         except EnvironmentProblem:

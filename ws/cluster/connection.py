@@ -148,7 +148,7 @@ class Connection:
 
     def advance(self, now: float) -> None:
         """Time has passed: too long a silence is noticed even while a look hangs."""
-        if self.state in {State.connected, State.degraded} and now - self._seen_at >= self.timing.patience:
+        if self.state in {State.connected, State.degraded} and now >= self._patient_until:
             self.attempts = max(1, self.attempts)
             self._enter(now, State.reconnecting, self.why or "the cluster is silent")
             if self.due is not None:
@@ -158,8 +158,13 @@ class Connection:
         """When `begin` or `advance` has something to do next; infinity: only when asked."""
         times = [math.inf] if self.due is None else [self.due]
         if self.state in {State.connected, State.degraded}:
-            times.append(self._seen_at + self.timing.patience)
+            times.append(self._patient_until)
         return min(times)
+
+    @property
+    def _patient_until(self) -> float:
+        """One sum for both who sleeps until then and who asks whether it is over: rounded apart, they may never agree."""
+        return self._seen_at + self.timing.patience
 
     @property
     def has_transitions(self) -> bool:

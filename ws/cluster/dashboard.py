@@ -231,6 +231,8 @@ def _usage(report: Any) -> dict[str, tuple[float, float]]:
 
 def _brief(error: requests.RequestException) -> str:
     """The words that tell something: the text of a failed connection nests three exceptions."""
+    if isinstance(error, requests.exceptions.InvalidHeader):  # its text shows the header
+        return "what was given as its token is none"
     if isinstance(error, requests.Timeout):
         return "no answer in time"
     if "Connection refused" in str(error):

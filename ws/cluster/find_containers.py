@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ws.cluster.credentials import as_token
 from ws.cluster.endpoint import Endpoint
 from ws.cluster.hints import ENTRY_PORTS, Hint, Way
 from ws.errors import EnvironmentProblem
@@ -115,7 +116,7 @@ def _token(container: dict[str, Any], environ: dict[str, str]) -> Secret | None:
     for mount in container.get("Mounts") or ():
         if wanted and mount.get("Destination") == wanted:
             try:
-                return Secret(Path(mount["Source"]).read_text(encoding="utf-8").strip())
+                return as_token(Path(mount["Source"]).read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 return None
     return None

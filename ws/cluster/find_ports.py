@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 
 from ws.cluster.endpoint import Endpoint
@@ -11,12 +12,21 @@ from ws.errors import UsageError
 USUAL_PORTS = (8265, 8266, 8267, 8268, 8269, 6379, 10001)
 """Dashboards (Ray takes the next port where 8265 is taken), GCS, Ray Client."""
 MOST_HOSTS = 1024
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 
 
 def sweep(hosts: Sequence[str], ports: Sequence[int]) -> list[Endpoint]:
-    """Each port of each host, this machine first."""
+    """Each port of each host, this machine first; raises UsageError for what is no host."""
+    for host in hosts:
+        if not _is_host(host):
+            raise UsageError(f"{host!r} is no host", mend="give a name or an IP address alone, and its port by --port")
     wanted = dict.fromkeys([*ports, *USUAL_PORTS])
     return [Endpoint(host, port) for host in dict.fromkeys(["127.0.0.1", *hosts]) for port in wanted]
+
+
+def _is_host(text: str) -> bool:
+    endpoint = Endpoint(text, 0)
+    return endpoint.ip is not None or _NAME.fullmatch(text) is not None
 
 
 def hosts_of(cidrs: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ws.cluster.credentials import as_token
 from ws.cluster.endpoint import Endpoint, parse_endpoint
 from ws.cluster.find_files import SESSION
 from ws.cluster.hints import ENTRY_PORTS, Hint, Way
@@ -145,7 +146,6 @@ def _own_token(environ: dict[str, str]) -> Secret | None:
         return None
     path = Path(environ.get("RAY_AUTH_TOKEN_PATH") or Path(environ.get("HOME", "")) / ".ray" / "auth_token")
     try:
-        text = environ.get("RAY_AUTH_TOKEN") or path.read_text(encoding="utf-8").strip()
+        return as_token(environ.get("RAY_AUTH_TOKEN") or path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return Secret(text) if text else None

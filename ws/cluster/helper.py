@@ -208,6 +208,6 @@ def _command(way: Way) -> list[str]:
 
 
 def _environment(token: Token) -> dict[str, str]:
-    if not token:
-        return {}
+    if not token:  # said in so many words: what this process has in its environment is for other clusters
+        return {"RAY_AUTH_MODE": "disabled"}
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": revealed(token)}

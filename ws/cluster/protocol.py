@@ -163,9 +163,9 @@ class _Dashboard:
             self._endpoint,
             Speaks.dashboard,
             need,
-            session=version.get("session_name"),
-            ray_version=version.get("ray_version"),
-            python_version=_object(metadata.json(), "data").get("pythonVersion"),
+            session=_text(version, "session_name"),
+            ray_version=_text(version, "ray_version"),
+            python_version=_text(_object(metadata.json(), "data"), "pythonVersion"),
             nodes=count,
             node_ids=node_ids,
             healthy=healthy,
@@ -191,6 +191,11 @@ def _living(answer: dict[str, Any]) -> tuple[int | None, frozenset[str]]:
     if not isinstance(rows, list) or not isinstance(count, int):
         return None, frozenset()
     return count, frozenset(str(row["node_id"]) for row in rows if isinstance(row, dict) and "node_id" in row)
+
+
+def _text(answer: dict[str, Any], name: str) -> str | None:
+    value = answer.get(name)
+    return value if isinstance(value, str) and value.isprintable() else None
 
 
 def _object(answer: dict[str, Any], name: str) -> dict[str, Any]:

@@ -141,9 +141,10 @@ def _ask_gcs(caller: _Caller) -> Findings:
 def _read_metadata(found: Findings, text: str | None) -> None:
     try:
         metadata = json.loads(text or "{}")
-        found.ray_version, found.python_version = metadata.get("ray_version"), metadata.get("python_version")
-    except (ValueError, AttributeError):  # kept by a Ray that writes it in another way
+        versions = [metadata.get(name) for name in ("ray_version", "python_version")]
+    except (ValueError, AttributeError, RecursionError):  # kept by a Ray that writes it in another way
         return
+    found.ray_version, found.python_version = (each if isinstance(each, str) else None for each in versions)
 
 
 def _living(reply: bytes) -> Iterator[str]:

@@ -14,6 +14,9 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 
+from ws.cluster.endpoint import Endpoint
+from ws.cluster.wire import connect
+
 _CONNECT = 2.0
 _RETRY = 1.0
 _RETRY_UNREACHED = 15.0
@@ -22,7 +25,7 @@ _LONGEST_SILENCE = 3
 _GREETING = 2.0
 """Seconds within which a raylet sends its first bytes: a relay in front of a dead one accepts, and sends nothing."""
 
-Endpoint = tuple[str, int]
+Address = tuple[str, int]
 
 
 class Reach:
@@ -33,13 +36,13 @@ class Reach:
 
     def __init__(self, tell: Callable[[str, str | None], None]) -> None:
         self._tell = tell
-        self._followed: dict[str, tuple[Endpoint, asyncio.Task[None]]] = {}
+        self._followed: dict[str, tuple[Address, asyncio.Task[None]]] = {}
         self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="reach", daemon=True)
         self._thread.start()
 
-    def follow(self, endpoints: Mapping[str, Endpoint]) -> None:
+    def follow(self, endpoints: Mapping[str, Address]) -> None:
         """Follow exactly these nodes (node id → raylet), as many as a quarter of this process's open files allows."""
         with contextlib.suppress(RuntimeError):  # closed meanwhile
             self._loop.call_soon_threadsafe(self._follow, dict(endpoints))
@@ -53,7 +56,7 @@ class Reach:
         self._thread.join()
         self._loop.close()
 
-    def _follow(self, endpoints: dict[str, Endpoint]) -> None:
+    def _follow(self, endpoints: dict[str, Address]) -> None:
         outdated = [key for key, (endpoint, _) in self._followed.items() if endpoints.get(key) != endpoint]
         for key in outdated:
             self._followed.pop(key)[1].cancel()
@@ -69,12 +72,12 @@ class Reach:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _hold(self, node_id: str, endpoint: Endpoint) -> None:
+    async def _hold(self, node_id: str, endpoint: Address) -> None:
         reached = suspected = False
         while True:
             try:
                 reader, writer = await _greeted(endpoint)
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 if reached and not suspected:
                     suspected = True
                     self._tell(node_id, f"{endpoint[0]}:{endpoint[1]} {_brief(error)}")
@@ -89,10 +92,10 @@ class Reach:
                     pass
 
 
-async def _greeted(endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _greeted(endpoint: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection on which the raylet has sent its first bytes; raises OSError where there is none in time."""
     async with asyncio.timeout(_CONNECT):
-        reader, writer = await asyncio.open_connection(*endpoint)
+        reader, writer = await connect(Endpoint(*endpoint))
     try:
         _keep_alive(writer.get_extra_info("socket"))
         async with asyncio.timeout(_GREETING):
@@ -111,9 +114,9 @@ def _keep_alive(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _LONGEST_SILENCE - 1)
 
 
-def _brief(error: OSError) -> str:
+def _brief(error: OSError | UnicodeError) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "refuses the connection"
     if isinstance(error, TimeoutError):
         return "does not answer"
-    return error.strerror or str(error)
+    return getattr(error, "strerror", None) or str(error)

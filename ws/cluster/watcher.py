@@ -83,6 +83,7 @@ class Watcher:
     def disconnect(self) -> None:
         """End the connection; `connect` begins it again, and nodes keep their numbers."""
         self._ask(self._machine.disconnect)
+        self._reach.follow({})
         self._drop_source()
 
     def close(self) -> None:

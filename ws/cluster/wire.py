@@ -44,7 +44,7 @@ class Answer:
             return {}
         try:
             found = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -58,7 +58,7 @@ async def ask(endpoint: Endpoint, path: str, token: Token = "", timeout: float =
     peer = ""
     try:
         async with asyncio.timeout(timeout):
-            reader, writer = await _connect(endpoint)
+            reader, writer = await connect(endpoint)
             try:
                 peer = str((writer.get_extra_info("peername") or [endpoint.host])[0])  # none once it was reset
                 writer.write(_request(endpoint, path, token))
@@ -76,7 +76,8 @@ async def ask(endpoint: Endpoint, path: str, token: Token = "", timeout: float =
     return _understood(bytes(seen), peer)
 
 
-async def _connect(endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection; raises OSError, and UnicodeError for what can be no name. It has no deadline of its own."""
     obstacle = OSError(f"no address for {endpoint.host}")
     for host in [endpoint.host] if endpoint.ip else await _resolved(endpoint.host):
         try:

@@ -166,25 +166,27 @@ def _remove(containers: Sequence[Container]) -> list[str]:
     def end(container: Container) -> None:
         with suppress(*foreign_errors()):  # paused, or stuck: removal ends it
             container.stop(timeout=_STOP_GRACE)
-        with suppress(NotFound):
-            try:
-                container.remove(force=True, v=True)
-            except APIError as error:
-                if error.status_code != _CONFLICT:
-                    raise
-                container.wait(condition="removed", timeout=_STOP_GRACE)  # somebody else is removing it
+        try:
+            container.remove(force=True, v=True)
+        except APIError as error:
+            if error.status_code != _CONFLICT:
+                raise
+            container.wait(condition="removed", timeout=_STOP_GRACE)  # somebody else is removing it
 
-    from docker.errors import APIError, NotFound
+    from docker.errors import APIError
 
     return _each(containers, end)
 
 
 def _each(things: Iterable[T], act: Callable[[T], None]) -> list[str]:
-    """Do it to all of them at once; returns what went wrong, in Docker's words."""
+    """Do it to all of them at once; returns what went wrong, in Docker's words. What is gone already is well."""
+    from docker.errors import NotFound
 
     def tried(thing: T) -> str | None:
         try:
             act(thing)
+        except NotFound:
+            return None
         except foreign_errors() as error:
             return str(error)
         return None

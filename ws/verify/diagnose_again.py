@@ -47,6 +47,9 @@ def head_now(site: Site) -> Head | None:
             return now is not None
         return not replaced(first, now) or now.epoch > first.epoch > 0
 
+    candidates = [site.seen(node.name) for node in site.expected.values() if node.role == "candidate"]
+    if not any(seen and seen.state == "running" for seen in candidates):
+        return site.head()
     return again(site.head, certain)
 
 

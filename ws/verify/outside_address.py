@@ -86,7 +86,7 @@ def _silent(outside: Outside, finding: Finding) -> Cause:
     place = f"{outside.address.host}:{outside.address.port}"
     what = f"{place} accepts and says nothing: what listens there is paused, hanging or overloaded ({finding['detail']})"
     remedy = (
-        f"look at what listens at {place}: `docker ps` shows a container that is paused, `top` a machine that is overloaded, "
+        f"look at what listens at {place}: `docker ps` shows a container that is paused, `top` an overloaded machine, "
         "and the head's logs what it is at; start it anew if it hangs"
     )
     return Cause("entry-dead", what, remedy)
@@ -186,7 +186,7 @@ def _judge_ours(outside: Outside, check: Check, judged: str) -> None:
     elif judged == "missing":
         outside.blocked = "the cluster wants a token, and there is none"
         remedy = (
-            "give it by `--token-file F`, or RAY_AUTH_TOKEN_PATH; for a cluster of `ws up` it is in .ws/token of its folder, "
+            "give it by `--token-file F`, or RAY_AUTH_TOKEN_PATH; for a cluster of `ws up` it is in its folder's .ws/token, "
             "which is sent unasked only to this machine's own addresses"
         )
         what = (

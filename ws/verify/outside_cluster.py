@@ -154,23 +154,26 @@ class Outside:
     def _find_dashboard(self) -> Dashboard:
         """One that knows a node of this cluster: there may be other clusters.
 
-        The token goes only to where the cluster itself says that its dashboard is, on the host that was given.
+        The token goes only to where the cluster itself says that its dashboard is: on the host that was given, or on this
+        machine where that is the host.
         """
         ids = {node.id for node in self.watched().await_nodes()}
         own = self._told_dashboard()
         places = [(place, NO_TOKEN.secret) for place in self.beside("dashboard")]
         if own:
             host, _, number = own.rpartition(":")
-            trusted = (self.address.host, int(number))
-            places = [(trusted, self.credentials.secret), ((host, int(number)), NO_TOKEN.secret), *places]
+            ours, port = self.credentials.secret, int(number)
+            told = ((host, port), ours if is_own(host) and is_own(self.address.host) else NO_TOKEN.secret)
+            places = [((self.address.host, port), ours), told, *places]
         for (host, port), secret in places:
             dashboard = Dashboard(f"http://{host}:{port}", secret)
             with contextlib.suppress(EnvironmentProblem):
                 if ids & {node.node_id for node in dashboard.nodes()}:
                     return dashboard
         tried = [place for place, _ in places] or [(self.address.host, port) for port in PORTS["dashboard"]]
+        listed = ", ".join(f"{host}:{port}" for host, port in dict.fromkeys(tried))
         raise Inconclusive(
-            f"this cluster's dashboard was not found at {', '.join(f'{host}:{port}' for host, port in dict.fromkeys(tried))}",
+            f"this cluster's dashboard was not found at {listed}",
             "`--dashboard http://host:port` names it; unasked, the token is sent to none but the address's own cluster",
         )
 

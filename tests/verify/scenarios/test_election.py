@@ -32,7 +32,7 @@ def test_a_healthy_cluster_passes_with_evidence_for_each() -> None:
     assert checks["ray-gpu says in its log what it is"].evidence == "Mode: worker"
     assert (
         checks["`ray status` counts the same nodes"].evidence
-        == "3 active nodes, among them ray-cpu, ray-gpu, test-ray-worker"
+        == "the 3 nodes that the GCS has alive: ray-cpu, ray-gpu, test-ray-worker"
     )
     assert all(check.evidence for check in checks.values())
 
@@ -174,7 +174,63 @@ def test_ray_status_that_lacks_a_node() -> None:
     site = FakeSite()
     site.answer("ray status", "Active:\n 1 node_abc\nPending:\n 1 node_" + site.board.rows[0].node_id)
     check = performed(election, site)["`ray status` counts the same nodes"]
-    assert check.evidence == "1 nodes, and not ray-cpu, ray-gpu, test-ray-worker"
+    assert check.evidence == "1 nodes, and not ray-cpu, ray-gpu, test-ray-worker, and abc, not alive at the GCS"
+
+
+def test_ray_status_that_has_a_node_too_many() -> None:
+    site = FakeSite()
+    del site.board.rows[2]
+    check = performed(election, site)["`ray status` counts the same nodes"]
+    assert [cause.key for cause in check.causes] == ["ray-error"]
+    assert check.evidence.endswith(", not alive at the GCS")
+
+
+def test_a_joiner_may_be_in_ray_status_or_not() -> None:
+    site = FakeSite()
+    site.board.rows.append(ray_node("test-ray-joiner"))
+    assert "`ray status` counts the same nodes" not in bad(performed(election, site))
+    site.board.rows[-1] = ray_node("test-ray-joiner", alive=False)
+    ids = [row.node_id for row in site.board.rows]
+    site.answer("ray status", "Active:\n" + "".join(f" 1 node_{node_id}\n" for node_id in ids) + "Pending:\n")
+    assert "`ray status` counts the same nodes" not in bad(performed(election, site))
+
+
+def test_ray_status_that_has_forgotten_at_the_second_look() -> None:
+    site = FakeSite()
+    ids = [row.node_id for row in site.board.rows]
+    ended, ask = "ff00", site.run
+
+    def run(node, argv, *, timeout):
+        done = ask(node, argv, timeout=timeout)
+        if list(argv) == ["ray", "status"]:
+            site.answer("ray status", ACTIVE.format(*ids))
+        return done
+
+    site.answer("ray status", ACTIVE.format(*ids).replace("Pending", f" 1 node_{ended}\nPending"))
+    site.run = run
+    assert bad(performed(election, site)) == {}
+
+
+def test_a_health_server_that_answers_late_once() -> None:
+    """One question that times out makes neither health-down nor another head."""
+    site = FakeSite()
+    leader = site.heads[0]
+    assert leader
+    site.heads = [None, replace(leader, epoch=0), leader]
+    answer, asked = site.lease, []
+
+    def lease():
+        asked.append(1)
+        return None if len(asked) == 1 else answer()
+
+    site.lease = lease
+    assert bad(performed(election, site)) == {}
+
+
+def test_without_a_lease_the_candidates_word_is_no_other_head() -> None:
+    site = FakeSite()
+    site.heads = [Head("ray-cpu", "ray-cpu:6379", 0)]
+    assert bad(performed(election, site)) == {}
 
 
 def test_ray_status_that_fails() -> None:

@@ -129,6 +129,14 @@ def test_cpus_that_are_not_counted(site: FakeSite) -> None:
     assert "3 of them" in checks[what].evidence
 
 
+def test_cpus_that_lack_with_a_dead_node_of_the_main_network_are_blamed_on_that(site: FakeSite) -> None:
+    site.board.rows[1] = ray_node("ray-gpu", alive=False)
+    site.change("ray-gpu", state="paused")
+    check = performed(external_worker, site)[f"the cluster has grown by the 1 CPUs of {WORKER}"]
+    assert check.causes[0].key == "node-paused"
+    assert "ray-gpu" in check.causes[0].what
+
+
 def test_a_dashboard_that_does_not_answer_has_a_cause_where_there_is_one(site: FakeSite) -> None:
     site.board.problem = EnvironmentProblem("the dashboard does not answer")
     site.change("ray-cpu", state="exited", exit_code=137)

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.verify.fake_site import FakeSite, bad, performed
+from ws.config import fields
 from ws.errors import StillRunning
 from ws.verify.scenarios import injection
 
@@ -59,7 +62,37 @@ def test_a_token_in_the_environment_is_named_and_not_shown() -> None:
     site = FakeSite()
     site.change("ray-cpu", environment={**site.expected["ray-cpu"].environment, "RAY_AUTH_TOKEN": "hush"})
     check = performed(injection, site)["ray-cpu has the environment that the config says"]
-    assert check.evidence == "RAY_AUTH_TOKEN is …, should not be set"
+    assert check.evidence == "RAY_AUTH_TOKEN is ***, should not be set"
+
+
+def test_values_of_secrets_are_never_shown() -> None:
+    site = FakeSite()
+    site.expect("ray-gpu", environment={"DB_PASSWORD": "hush-wanted", "AWS_ACCESS_KEY": "hush-missing"})
+    site.change("ray-gpu", environment={"DB_PASSWORD": "hush-really"})
+    check = performed(injection, site)["ray-gpu has the environment that the config says"]
+    assert check.evidence.splitlines() == [
+        "DB_PASSWORD is ***, should be another",
+        "AWS_ACCESS_KEY is not set, should be ***",
+    ]
+    assert "hush" not in check.evidence + str(check.causes)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "TOKEN",
+        "DB_PASSWORD",
+        "API_KEY",
+        "MY_APIKEY",
+        "TOKENS",
+        "TOKEN_FILE",
+        "RAY_AUTH_TOKEN_PATH",
+        "WS_MEMORY",
+        "my_secret",
+    ],
+)
+def test_what_looks_secret_is_the_same_as_for_the_configuration(name: str) -> None:
+    assert injection.looks_secret(name) is fields.looks_secret(name)
 
 
 def test_a_container_that_is_not_there() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.verify.fake_site import HOST, MAIN, TEST, FakeSite, as_expected, bad, listening, performed
+from tests.verify.fake_site import HOST, INNER_PORT, MAIN, TEST, FakeSite, as_expected, bad, listening, performed
 from ws.errors import StillRunning
 from ws.verify.scenarios import isolation
 
@@ -17,7 +17,7 @@ def test_a_healthy_cluster_passes() -> None:
     checks = performed(isolation, FakeSite())
     assert bad(checks) == {}
     assert checks["ray-cpu publishes what the config says"].evidence == f"16 bindings on 127.0.0.1, {HOST}"
-    assert checks["ray-cpu can't be reached past the host"].evidence.startswith("none of 10 ports; for example 172.28.0.3:")
+    assert checks["ray-cpu can't be reached past the host"].evidence.startswith("none of 11 ports; for example 172.28.0.3:")
     assert checks["the published ports of ray-cpu can be reached"].evidence.startswith(
         "10 ports open: 6379, 8265, 10001, 31000"
     )
@@ -121,18 +121,49 @@ def test_a_host_that_is_shut() -> None:
     assert [cause.key for cause in checks["the published ports of ray-gpu can be reached"].causes] == ["host-unreachable"]
 
 
-@pytest.mark.parametrize(("speaks", "verdict"), [("gcs", ["not-isolated"]), ("http", ["inconclusive"])])
-def test_an_inner_port_that_is_open_at_the_host(speaks: str, verdict: list[str]) -> None:
+@pytest.mark.parametrize(("speaks", "verdict"), [("gcs", {CLOSED: ["not-isolated"]}), ("http", {})])
+def test_an_inner_port_that_is_open_at_the_host(speaks: str, verdict: dict[str, list[str]]) -> None:
     site = FakeSite()
     inner = frozenset(place for place in site.expected["ray-gpu"].published if "6380" not in place)
     site.expect("ray-gpu", published=inner)
     site.change("ray-gpu", published=inner)
     site.port(HOST, 6380, outcome="open", speaks=speaks)
-    assert bad(performed(isolation, site)) == {CLOSED: verdict}
+    checks = performed(isolation, site)
+    assert bad(checks) == verdict
+    assert f"{HOST}:6380" in checks[CLOSED].evidence
     site.port(HOST, 6380, outcome="refused")
     checks = performed(isolation, site)
     assert bad(checks) == {}
-    assert checks[CLOSED].evidence == "1 ports that nodes listen on are not published: 6380"
+    assert checks[CLOSED].evidence == f"2 ports that nodes listen on and nobody publishes are closed: 6380, {INNER_PORT}"
+
+
+def test_what_a_node_listens_on_besides_is_open_at_the_host() -> None:
+    site = FakeSite()
+    site.port(HOST, INNER_PORT, outcome="open", speaks="grpc")
+    checks = performed(isolation, site)
+    assert bad(checks) == {CLOSED: ["not-isolated"]}
+    assert f"{HOST}:{INNER_PORT}" in checks[CLOSED].causes[0].what
+    assert "ray-gpu listens there" in checks[CLOSED].causes[0].what
+
+
+def test_where_another_program_of_the_host_has_every_port_nothing_is_proven() -> None:
+    site = FakeSite()
+    site.port(HOST, INNER_PORT, outcome="open", speaks="http")
+    assert bad(performed(isolation, site)) == {CLOSED: ["inconclusive"]}
+
+
+def test_a_port_that_docker_publishes_unasked_fails_whatever_speaks_there() -> None:
+    site = FakeSite()
+    site.change("ray-gpu", published=site.expected["ray-gpu"].published | {f"{HOST}:{INNER_PORT}"})
+    site.port(HOST, INNER_PORT, outcome="open", speaks="http")
+    assert bad(performed(isolation, site))[CLOSED] == ["not-isolated"]
+
+
+def test_where_all_that_nodes_listen_on_is_published_nothing_is_proven() -> None:
+    site = FakeSite()
+    for name, node in site.expected.items():
+        site.answer("/proc/net/tcp", listening(*node.entries.values()), node=name)
+    assert bad(performed(isolation, site))[CLOSED] == ["inconclusive"]
 
 
 def test_what_listens_for_the_node_itself_alone_is_not_asked_for() -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import subprocess
+
 import pytest
 
 from tests.verify.fake_site import SHM, FakeSite, bad, performed
 from ws.errors import StillRunning
+from ws.verify.diagnose_case import Case
+from ws.verify.diagnose_state import shared_memory
 from ws.verify.scenarios import path
 
 VERSIONS = "Ray and Python are the same everywhere"
@@ -35,9 +41,30 @@ def test_python_may_be_called_so() -> None:
 
 def test_a_login_shell_that_finds_nothing() -> None:
     site = FakeSite()
-    site.answer("bash -lc", code=1, node="ray-gpu")
-    found = bad(performed(path, site))
-    assert found == {"ray-gpu finds them in a login shell of its user": ["no-ray-on-path"]}
+    site.answer("getent passwd", "ray\n", code=1, node="ray-gpu")
+    checks = performed(path, site)
+    assert bad(checks) == {"ray-gpu finds them in a login shell of its user": ["no-ray-on-path"]}
+    assert checks["ray-gpu finds them in a login shell of its user"].evidence == "user ray: neither"
+    assert "`su - USER`" in checks["ray-cpu finds them in a login shell of its user"].how
+
+
+def test_the_login_shell_is_that_of_whoever_runs_it_and_has_nothing_of_its_environment() -> None:
+    """As it is, on this machine."""
+    told = path._LOGIN.replace(path._FIND, 'id -un; echo "$HOME"; echo "${LEAK:-clean}"')
+    done = subprocess.run(["sh", "-c", told], env={**os.environ, "LEAK": "x"}, capture_output=True, text=True, check=True)
+    owner = pwd.getpwuid(os.getuid())
+    assert done.stdout.split() == [owner.pw_name, owner.pw_dir, "clean"]
+
+
+def test_both_looks_at_dev_shm_have_one_rule() -> None:
+    """What the scenario finds too small is so for the diagnosis, too, and the other way round."""
+    for size in (SHM - 4096, SHM):
+        site = FakeSite()
+        df = f"Filesystem 1B-blocks Used Available Use% Mounted on\nshm {size} 0 {size} 0% /dev/shm\n"
+        site.answer("df -B1", df, node="ray-gpu")
+        site.change("ray-gpu", shm_size=size)
+        diagnosed = bool(shared_memory(Case(site, "ray-gpu")))
+        assert ("ray-gpu has a /dev/shm that holds its objects" in bad(performed(path, site))) is diagnosed
 
 
 def test_an_agent_that_has_found_no_ray() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests.verify.fake_site import FakeSite, bad, performed
+from ws.verify import programs
 from ws.verify.programs import Event
-from ws.verify.scenarios import ray_client
+from ws.verify.scenarios import ray_client, transfer
 
 CLIENT = "test-ray-client"
 VERSIONS = {"ray": "2.60.0", "python": "3.11.7"}
@@ -28,6 +31,7 @@ class ClientSite(FakeSite):
     def __init__(self) -> None:
         super().__init__()
         self.changed: dict[str, Event] = {}
+        self.asked = 0
         self.refused: Event | None = {
             "event": "refused",
             "entry": "ray-cpu",
@@ -36,6 +40,7 @@ class ClientSite(FakeSite):
             "seconds": 3.0,
         }
         self.last = ""
+        self.cuts = 0  # times that `init` is cut
         self.logs[CLIENT] = ""
         self.says("client", self.client)
         self.answer("ray.__version__", json.dumps(VERSIONS))
@@ -48,6 +53,10 @@ class ClientSite(FakeSite):
             return [self.refused] if self.refused else [{"event": "broken", "why": "Error: no"}]
         name = params["entries"][0]["name"]
         events: list[Event] = [{"event": "versions", "mine": VERSIONS, "cluster": VERSIONS}]
+        self.asked += 1
+        if self.cuts:
+            self.cuts -= 1
+            return [*events, checked("init", name, False, detail="ray.init: no answer within 30 s", cause="ray-error")]
         for check in ray_client._WORDS:
             events.append({**checked(check, name), **self.changed.get(check, {})})
             if check == self.last:
@@ -121,6 +130,58 @@ def test_a_cluster_that_asks_for_no_token() -> None:
         site.expect(name, environment={})
         site.change(name, environment={})
     assert bad(performed(ray_client, site)) == {REFUSED: ["token-off"]}
+
+
+def test_connecting_that_was_too_slow_once_is_tried_again() -> None:
+    site = ClientSite()
+    site.cuts = 1
+    assert bad(performed(ray_client, site)) == {}
+    assert site.asked == 3
+
+
+def test_connecting_that_is_too_slow_without_a_cause_is_inconclusive() -> None:
+    site = ClientSite()
+    site.cuts = 99
+    checks = performed(ray_client, site)
+    assert set(map(tuple, bad(checks).values())) == {("inconclusive",)}
+    assert "no answer within 30 s" in checks['ray.init("ray://…") by ray-cpu'].evidence
+    assert site.asked == 4
+
+
+def test_connecting_that_is_too_slow_with_a_cause_fails_and_is_not_tried_again() -> None:
+    site = ClientSite()
+    site.cuts = 99
+    site.change("ray-cpu", state="paused")
+    assert bad(performed(ray_client, site))['ray.init("ray://…") by ray-cpu'] == ["node-paused"]
+    assert site.asked == 2
+
+
+def test_a_step_that_goes_wrong_fails_in_rays_words() -> None:
+    site = ClientSite()
+    site.changed["actor"] = {"ok": False, "detail": "RuntimeError: odd", "cause": "ray-error"}
+    assert bad(performed(ray_client, site))["an actor, by ray-cpu"] == ["ray-error"]
+    site.changed["actor"] = {"ok": False, "detail": "actor: no answer within 20 s", "cause": "ray-error"}
+    assert bad(performed(ray_client, site))["an actor, by ray-cpu"] == ["inconclusive"]
+
+
+def test_a_task_that_hangs_has_the_cause_of_its_node() -> None:
+    site = ClientSite()
+    site.changed["tasks"] = {"ok": False, "detail": "no answer in time", "evidence": {"failed": ["ray-gpu"]}}
+    site.change("ray-gpu", state="paused")
+    assert bad(performed(ray_client, site))["a task on every node, by ray-cpu"] == ["node-paused"]
+
+
+@pytest.mark.parametrize(("scenario", "program"), [(ray_client, "client"), (transfer, "transfer")])
+def test_the_limit_is_above_those_of_the_programs_steps(scenario: ModuleType, program: str) -> None:
+    text = (programs.FOLDER / f"{program}.py").read_text(encoding="utf-8")
+    limits = next(
+        ast.literal_eval(node.value)
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LIMITS"
+    )
+    limits.pop("refused", None)
+    assert sum(limits.values()) < scenario._LIMIT
+    assert scenario.SCENARIO.deadline > 2 * scenario._LIMIT
 
 
 def test_a_program_that_breaks() -> None:

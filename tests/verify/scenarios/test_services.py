@@ -11,7 +11,7 @@ import pytest
 from tests.engine.fake_engine import answering
 from tests.verify.fake_site import EVERYONE, FakeSite, bad, performed, ray_node
 from ws.errors import EnvironmentProblem
-from ws.verify.scenarios import services
+from ws.verify.scenarios import reached, services
 
 HEALTH: dict[str, Any] = {"/": b"OK", "/lease": 401}
 
@@ -130,6 +130,52 @@ def test_a_dashboard_that_is_down_with_its_head() -> None:
         checks = performed(services, site)
     keys = [cause.key for cause in checks["the dashboard answers this machine"].causes]
     assert keys == ["node-exited", "dashboard-down"]
+
+
+def test_what_answers_at_the_second_look_is_no_failure() -> None:
+    """A busy machine: one health answer, one dashboard, one log and one lease come late."""
+    with site_with(HEALTH) as site:
+        asked: set[str] = set()
+
+        def once(name: str, usual: Any) -> Any:
+            def look(*args: Any) -> Any:
+                if name not in asked:
+                    asked.add(name)
+                    raise EnvironmentProblem(f"{name} is late")
+                return usual(*args)
+
+            return look
+
+        for name in ("nodes", "log_files", "refuses_strangers"):
+            setattr(site.board, name, once(name, getattr(site.board, name)))
+        answer, leases = site.lease, [None]
+        site.lease = lambda: leases.pop() if leases else answer()
+        looks: list[object] = []
+
+        def slow_once(params: Any) -> Any:
+            looks.append(params)
+            late = {"outcome": "timeout", "speaks": None} if len(looks) == 1 else {}
+            return [event | late for event in site.netprobe("test-ray-client")(params)]
+
+        site.says("netprobe", slow_once, node="test-ray-client")
+        assert bad(performed(services, site)) == {}
+    assert len(asked) == 3
+    assert len(looks) == 2
+
+
+def test_a_health_server_that_refuses_once() -> None:
+    with site_with(HEALTH) as site:
+        get, refused = reached._get, [True]
+
+        def once(url: str) -> Any:
+            if refused:
+                refused.pop()
+                raise EnvironmentProblem("it refuses", "nobody listens")
+            return get(url)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reached, "_get", once)
+            assert bad(performed(services, site)) == {}
 
 
 def test_a_dashboard_without_a_token() -> None:

@@ -67,6 +67,21 @@ def test_a_hop_that_hangs_has_the_nodes_cause(site: FakeSite) -> None:
     assert "object_manager" in checks[ACROSS].causes[0].what
 
 
+def test_a_hop_that_was_too_slow_once_is_tried_again(site: FakeSite) -> None:
+    runs: list[int] = []
+    well = [FILE, hop("outside", "ray-cpu"), hop("ray-cpu", WORKER), hop(WORKER, "outside")]
+    slow = [FILE, hop("outside", "ray-cpu", ok=False, sha256=None, detail="connecting: no answer within 30 s")]
+
+    def said(_: object) -> list[Event]:
+        runs.append(1)
+        return slow if len(runs) == 1 else well
+
+    site.says("transfer", said)
+    assert bad(performed(transfer, site)) == {}
+    site.says("transfer", slow)
+    assert set(map(tuple, bad(performed(transfer, site)).values())) == {("inconclusive",)}
+
+
 def test_a_client_that_does_not_get_in(site: FakeSite) -> None:
     site.says("transfer", [FILE, hop("outside", "ray-cpu", ok=False, sha256=None, detail="connecting: it hung")])
     site.port("ray-cpu", 10001, speaks="client", token="wrong")

@@ -119,7 +119,9 @@ def _check_memory(site: Site, record: Recorder, node: Expected) -> None:
         if causes:
             raise Vain(causes[0].what, causes)
         seen = site.seen(node.name)
-        check.passed(f"{SHM}: {seen.shm_size / 2**20:.0f} MiB" if seen else "")
+        if seen is None:
+            raise Vain("it has no container", diagnose(site, node.name))
+        check.passed(f"{SHM}: {seen.shm_size / 2**20:.0f} MiB")
 
 
 def _check_ways(site: Site, record: Recorder, node: Expected) -> list[Cause]:

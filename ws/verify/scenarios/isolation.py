@@ -217,32 +217,30 @@ def _check_unpublished(site: Site, record: Recorder, seen: _Seen | WsError) -> N
             if node.inside and isinstance(ports := seen.listening.get(node.name), frozenset)
             for port in _sample(node, ports - published)
         }
-        reached = [found for port in inner if (found := seen.found[site.host_address, port])["outcome"] == "open"]
-        if reached:
-            _judge_reached(check, reached, inner)
-        elif inner:
-            shown = f"{listed(sorted(inner)[:6])}{', …' * (len(inner) > 6)}"
-            check.passed(f"{len(inner)} ports that nodes listen on are not published: {shown}")
-        else:
-            check.unseen("every port that a node listens on is published")
+        _judge_unpublished(site, check, inner, {port: seen.found[site.host_address, port] for port in inner})
 
 
-def _judge_reached(check: Check, reached: list[Finding], inner: Mapping[int, str]) -> None:
-    """Another program of the host may have the same port: what speaks there tells."""
-    ours = [finding for finding in reached if finding["speaks"] in _OF_OURS]
-    evidence = "; ".join(in_words(finding) for finding in reached)
-    if not ours:
-        check.unseen(f"another program of the host seems to listen there: {evidence}")
-        return
-    causes = [
-        Cause(
-            "not-isolated",
-            f"{in_words(finding)}: {inner[finding['port']]} listens there, and the config publishes it nowhere",
-            f"`docker ps` and `ss -ltnp` tell who opens {finding['port']} on the host",
-        )
-        for finding in ours
-    ]
-    check.failed(evidence, *causes)
+def _judge_unpublished(site: Site, check: Check, inner: Mapping[int, str], found: Mapping[int, Finding]) -> None:
+    """Another program of the host may have the same port: what speaks there, and Docker's bindings, tell."""
+    reached = [port for port, finding in found.items() if finding["outcome"] == "open"]
+    bindings = set().union(*(bound(site, seen.published) for name in site.expected if (seen := site.seen(name))))
+    ours = [port for port in reached if found[port]["speaks"] in _OF_OURS or port in bindings]
+    closed = sorted(set(inner) - set(reached))
+    others = "; ".join(in_words(found[port]) for port in reached if port not in ours)
+    note = f"another program of the host seems to listen at {others}" if others else ""
+    if ours:
+        check.failed("; ".join(in_words(found[port]) for port in ours), *(_open(inner[port], found[port]) for port in ours))
+    elif closed:
+        shown = f"{listed(closed[:6])}{', …' * (len(closed) > 6)}"
+        words = f"{len(closed)} ports that nodes listen on and nobody publishes are closed: {shown}"
+        check.passed("; ".join(part for part in (words, note) if part))
+    else:
+        check.unseen(note or "every port that a node listens on is published")
+
+
+def _open(name: str, finding: Finding) -> Cause:
+    what = f"{in_words(finding)}: {name} listens there, and the config publishes it nowhere"
+    return Cause("not-isolated", what, f"`docker ps` and `ss -ltnp` tell who opens {finding['port']} on the host")
 
 
 SCENARIO = Scenario("isolation", "The test network reaches what is published, and nothing else", 120.0, _run)

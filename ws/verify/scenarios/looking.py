@@ -97,7 +97,7 @@ def probe(
 
 def answering(finding: Finding) -> bool:
     """A port that accepts and says nothing is Docker's proxy, which does not get through to what listens behind it."""
-    return finding["outcome"] == "open" and finding["speaks"] != "unknown"
+    return bool(finding["outcome"] == "open" and finding["speaks"] != "unknown")
 
 
 def probe_again(site: Site, node: str, findings: Mapping[Target, Finding]) -> dict[Target, Finding]:

@@ -7,18 +7,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ws.errors import WsError
+from ws.verify.diagnose_state import SHM, shared_memory_wanted
 from ws.verify.scenarios import Scenario
 from ws.verify.scenarios.looking import absence, brings_up, for_each, listed, made_anew, ray_nodes, running
 from ws.verify.site import Expected, Site
 from ws.verify.verdict import Cause, Check, Recorder
 
-_SHM = "/dev/shm"  # noqa: S108, nothing is written there
 _LIMIT = 30.0  # seconds for one program on a node
-_LEAST_SHARE = 0.30  # of memory; with less Ray keeps objects on disk (FACTS 9)
 _AGENT_LINE = re.compile(r"Ray (.+?), Python (\S+), advertised as")
-# As `su - ray` would: a login shell without the variables of its container, PATH among them.
-_FIND = "command -v ray && { command -v python3 || command -v python; }"
-_LOGIN = f"""exec env -i HOME="$HOME" USER="${{USER:-ray}}" bash -lc '{_FIND}'"""
+# As `su - USER` does for the container's user, which only root could call: the shell that /etc/passwd names, as a login
+# shell in its home folder, without the variables of its container, PATH among them.
+_FIND = "id -un && command -v ray && { command -v python3 || command -v python; }"
+_LOGIN = f"""IFS=: read -r name _ _ _ _ home shell <<EOF
+$(getent passwd "$(id -u)")
+EOF
+cd "$home" && exec env -i HOME="$home" SHELL="$shell" USER="$name" LOGNAME="$name" "${{shell:-/bin/sh}}" -lc '{_FIND}'"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def _run(site: Site, record: Recorder) -> None:
             node,
             found,
             "finds them in a login shell of its user",
-            "bash -lc, as `su - ray` does",
+            "the container's user's own shell, with -lc and no variables, as `su - USER` starts it",
             _in_login_shell,
         )
     logs = {node.name: site.log(node.name) for node in ray_nodes(site) if site.seen(node.name)}
@@ -78,8 +81,9 @@ def _look(site: Site, name: str) -> _Found:
     if not python.ok:
         python = _ask(site, name, "python", "--version")
     login = site.run(name, ["sh", "-c", _LOGIN], timeout=_LIMIT)
-    in_login_shell = _Answer(login.code == 0, listed(login.stdout.split()) or login.stderr.strip())
-    df = site.run(name, ["df", "-B1", _SHM], timeout=_LIMIT).stdout.splitlines()
+    user, *places = login.stdout.split() or ["unknown"]
+    in_login_shell = _Answer(login.code == 0, f"user {user}: {listed(places) or login.stderr.strip() or 'neither'}")
+    df = site.run(name, ["df", "-B1", SHM], timeout=_LIMIT).stdout.splitlines()
     size = df[-1].split()[1:2] if df else []
     return _Found(ray, python, in_login_shell, int(size[0]) if size and size[0].isdigit() else None)
 
@@ -123,7 +127,7 @@ def _in_login_shell(check: Check, node: Expected, found: _Found) -> None:
     if found.login.ok:
         check.passed(found.login.text)
         return
-    what = f"a login shell in {node.container} does not find both: {found.login.text or 'neither is on its PATH'}"
+    what = f"a login shell in {node.container} does not find both `ray` and `python`: {found.login.text}"
     remedy = (
         f"template/ray-ep.sh puts the PATH into the user's profile at its start: `docker restart {node.container}`; "
         "without effect, the image's own profile resets PATH"
@@ -209,13 +213,6 @@ def _differs(node: Expected, own: tuple[str, str], leader: str, its: tuple[str, 
 # /dev/shm
 
 
-def _least(node: Expected) -> int:
-    """Bytes that /dev/shm should have: what the config says, 30% of the node's memory, and all of its object store."""
-    told = (node.environment.get(name, "") for name in ("WS_MEMORY", "WS_OBJECT_STORE_MEMORY"))
-    memory, store = (int(value) if value.isdigit() else 0 for value in told)
-    return max(node.shm_size, int(memory * _LEAST_SHARE), store)
-
-
 def _shm_judge(site: Site) -> Judge:
     def judge(check: Check, node: Expected, found: _Found) -> None:
         if found.shm is None:
@@ -223,11 +220,12 @@ def _shm_judge(site: Site) -> Judge:
             return
         seen = site.seen(node.name)
         given = f"; Docker gave it {_mebibytes(seen.shm_size)}" if seen else ""
-        evidence = f"{_mebibytes(found.shm)}{given}; it needs {_mebibytes(_least(node))}"
-        if found.shm >= _least(node):
+        wanted = shared_memory_wanted(node, seen.environment if seen else {})
+        evidence = f"{_mebibytes(found.shm)}{given}; it needs {_mebibytes(wanted)}"
+        if found.shm >= wanted:
             check.passed(evidence)
             return
-        what = f"{_SHM} of {node.name} has {_mebibytes(found.shm)}, it needs {_mebibytes(_least(node))}"
+        what = f"{SHM} of {node.name} has {_mebibytes(found.shm)}, it needs {_mebibytes(wanted)}"
         setting = f"services.ray.{node.name.removeprefix('ray-')}.shm_size" if node.inside else "cluster_test.worker.memory"
         remedy = f"{made_anew(node)}; where config.yaml itself says so, raise {setting} there before"
         check.failed(evidence, Cause("shm-small", what, remedy))
