@@ -280,6 +280,7 @@ def _log(name: str) -> str:
 
 
 def _healthy_answers(site: FakeSite) -> None:
+    site.says("listener", [{"event": "listening", "ports": [45001, 45002]}])
     for name, mode in (("ray-cpu", "head"), ("ray-gpu", "worker")):
         view = {"name": name, "state": "up", "mode": mode, "address": "ray-cpu:6379", "leader": "ray-cpu", "epoch": 3}
         site.answer("__main__.py look", json.dumps(view), node=name)
