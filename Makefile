@@ -25,6 +25,7 @@ bench: $(UV)
 	$(UV) run python bench/commands.py
 	$(UV) run python bench/replicas.py
 	$(UV) run python bench/election.py
+	$(UV) run python bench/verdict.py
 	$(UV) run python bench/discover.py
 	$(UV) run python bench/connection.py
 	$(UV) run python bench/tracker.py

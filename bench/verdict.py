@@ -57,7 +57,7 @@ def main() -> int:
     print(f"beyond start and window             {spread(beyond)}")
     met = [
         verdict("runs that did not pass", runs - passed, 0),
-        verdict("seconds beyond start and window, median", sorted(beyond)[runs // 2], 15),
+        verdict("seconds beyond start and window, slowest", max(beyond), 15),
     ]
     return 0 if all(met) else 1
 

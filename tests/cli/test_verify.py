@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.ports import free_port
+from ws.cli.verify import discovered
+from ws.cluster.records import ClusterRecord, Kind
+from ws.errors import UsageError
 from ws.verify.outside import SCENARIOS
 
 
@@ -43,10 +46,23 @@ def test_wrong_use_says_what_would_be_right(tmp_path: Path, arguments: list[str]
 
 
 def test_without_an_address_that_of_the_environment_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert "no address was given" in ws(tmp_path).stderr
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
     assert "'nonsense' is no address" in ws(tmp_path).stderr
+
+
+def test_without_any_address_the_most_reliable_cluster_that_is_alive_is_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead = ClusterRecord("gone", addresses={Kind.client: ["127.0.0.1:1"]})
+    inner = ClusterRecord("inner", addresses={Kind.gcs: ["127.0.0.1:2"]}, alive=True)
+    outer = ClusterRecord("outer", addresses={Kind.client: ["127.0.0.1:3"], Kind.gcs: ["127.0.0.1:4"]}, alive=True)
+    for found, taken in (([dead, inner, outer], "ray://127.0.0.1:3"), ([dead, inner], "127.0.0.1:2")):
+        monkeypatch.setattr("ws.cluster.discover.discover", lambda found=found: found)
+        assert discovered() == taken
+        assert taken in capsys.readouterr().err
+    monkeypatch.setattr("ws.cluster.discover.discover", lambda: [dead])
+    with pytest.raises(UsageError, match="no cluster can be found"):
+        discovered()
 
 
 def test_a_dead_port_fails_with_cause_mend_and_a_report(tmp_path: Path) -> None:

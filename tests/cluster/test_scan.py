@@ -59,6 +59,9 @@ class TestWithoutRay:
         assert by_name.addresses[Kind.dashboard] == [str(endpoint), f"localhost:{endpoint.port}"]
         assert by_network.addresses[Kind.dashboard] == [str(endpoint)]
 
+    def test_a_host_that_is_not_there_is_told(self) -> None:
+        assert "no-such-host.invalid: there is no such host" in search(hosts=["no-such-host.invalid"]).problems
+
     def test_a_network_is_asked_no_faster_than_its_bound(self) -> None:
         """30 hosts, 7 ports, 500 connections a second."""
         assert search(cidrs=["127.0.0.0/27"], timeout=1.0).seconds > 30 * 7 / 500 - 0.05

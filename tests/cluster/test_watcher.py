@@ -142,6 +142,30 @@ def test_a_look_that_hangs_blocks_nobody_and_is_given_up(
     release.set()
 
 
+def test_a_manual_reconnect_and_the_end_wait_for_no_look_that_hangs(
+    watcher: Watcher, script: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ws.cluster.watcher._LOOK", 3600.0)
+    release, hanging = threading.Event(), threading.Event()
+
+    def hangs() -> Look:
+        hanging.set()
+        release.wait(60)
+        return script.looks()
+
+    script.answer = hangs
+    watcher.connect()
+    assert hanging.wait(20)
+    script.answer = script.looks
+    watcher.reconnect()
+    reaches(watcher, State.connected)
+    hanging.clear()
+    script.answer = hangs
+    assert hanging.wait(20)
+    watcher.close()
+    release.set()
+
+
 def test_a_source_that_is_starting_is_kept(watcher: Watcher, script: Scripted) -> None:
     looks: list[int] = []
 

@@ -12,6 +12,7 @@ import typer
 
 from ws import console
 from ws.cli.common import JSON, load_project
+from ws.cli.scenarios import require_known, show_list
 from ws.cli.test_life import cluster, tidied
 from ws.console import Progress
 from ws.errors import EnvironmentProblem, UsageError, WsError
@@ -55,7 +56,9 @@ def test(
     )
     progress = Progress(quiet=as_json)
     if listed:
-        _list(as_json)
+        from ws.verify.scenarios.all import ALL
+
+        show_list({scenario.name: scenario.title for scenario in ALL}, as_json)
         return
     if down or logs:
         bed = _test_bed(load_project())
@@ -96,33 +99,14 @@ def _check_use(actions: dict[str, bool], settings: dict[str, bool]) -> None:
             raise UsageError(f"{idle[0]} means nothing with {act}", mend=f"leave {idle[0]} out")
 
 
-def _list(as_json: bool) -> None:
-    from ws.verify.scenarios.all import ALL
-
-    if as_json:
-        console.result_json([{"name": scenario.name, "title": scenario.title} for scenario in ALL])
-    else:
-        console.result(console.table(["SCENARIO", "WHAT"], [[scenario.name, scenario.title] for scenario in ALL]))
-
-
 def _scenarios(names: Sequence[str], progress: Progress) -> list[Scenario]:
     """The scenarios by name, in their own order; all without a name.
 
     With `external-worker` goes `stability`: a node that works and is marked dead a minute later has not passed.
     """
-    import difflib
-
     from ws.verify.scenarios.all import ALL
 
-    known = [scenario.name for scenario in ALL]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise UsageError(
-                f"there is no scenario {name!r}",
-                f"scenarios: {', '.join(known)}",
-                f"did you mean {near[0]}?" if near else "`ws test --list` tells what each is about",
-            )
+    require_known(names, [scenario.name for scenario in ALL], "ws test")
     wanted = set(names)
     if "external-worker" in wanted and "stability" not in wanted:
         progress.note("stability is run, too: a worker has passed once it stays alive beyond the health-check window")

@@ -11,6 +11,7 @@ import typer
 
 from ws import console
 from ws.cli.common import JSON, project_folder
+from ws.cli.scenarios import require_known, show_list
 from ws.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def verify(
-    address: str = typer.Argument(None, help="ray://host:10001 (Ray Client); or, on one of its nodes, host:6379 (the GCS)."),
+    address: str = typer.Argument(
+        None, help="ray://host:10001 (Ray Client); or, on one of its nodes, host:6379; default: RAY_ADDRESS, the best found."
+    ),
     token_file: Path | None = typer.Option(
         None, metavar="FILE", help="The cluster's token; default: where Ray looks for it."
     ),
@@ -36,38 +39,16 @@ def verify(
     as_json: bool = JSON,
 ) -> None:
     """Test a running Ray cluster from outside, whoever started it, and name the cause where it fails."""
+    from ws.verify.outside import SCENARIOS
+
+    titles = {one.name: one.title for one in SCENARIOS}
     if listed:
-        _list(as_json)
+        show_list(titles, as_json)
         return
-    _check_names(scenario or [])
+    require_known(scenario or [], list(titles), "ws verify")
     outside = _outside(address, token_file, dashboard)
     outside.given_window, outside.allow_no_token = window, allow_no_token
     raise typer.Exit(_verify(outside, scenario or [], as_json))
-
-
-def _list(as_json: bool) -> None:
-    from ws.verify.outside import SCENARIOS
-
-    if as_json:
-        console.result_json([{"name": scenario.name, "title": scenario.title} for scenario in SCENARIOS])
-    else:
-        console.result(console.table(["SCENARIO", "WHAT"], [[scenario.name, scenario.title] for scenario in SCENARIOS]))
-
-
-def _check_names(names: list[str]) -> None:
-    import difflib
-
-    from ws.verify.outside import SCENARIOS
-
-    known = [scenario.name for scenario in SCENARIOS]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise UsageError(
-                f"there is no scenario {name!r}",
-                f"scenarios: {', '.join(known)}",
-                f"did you mean {near[0]}?" if near else "`ws verify --list` tells what each is about",
-            )
 
 
 def _outside(address: str | None, token_file: Path | None, dashboard: str | None) -> Outside:
@@ -75,14 +56,27 @@ def _outside(address: str | None, token_file: Path | None, dashboard: str | None
     from ws.verify.outside_cluster import Address, Outside, is_own
     from ws.verify.outside_local import find_credentials
 
-    address = address or os.environ.get("RAY_ADDRESS")
-    if not address:
-        raise UsageError("no address was given", mend="for example `ws verify ray://127.0.0.1:10001`; or set RAY_ADDRESS")
+    address = address or os.environ.get("RAY_ADDRESS") or discovered()
     if dashboard and not dashboard.startswith(("http://", "https://")):
         raise UsageError(f"{dashboard!r} is no URL of a dashboard", mend="for example `--dashboard http://127.0.0.1:8265`")
     parsed = Address.parse(address)
     folder = project_folder() if is_own(parsed.host) else None  # its token is for no other machine
     return Outside(parsed, find_credentials(token_file, folder, os.environ), given_dashboard=dashboard)
+
+
+def discovered() -> str:
+    """The address of the most reliable cluster that can be found; raises UsageError where there is none."""
+    from ws.cluster.discover import discover
+    from ws.cluster.records import Kind
+
+    found = [record for record in discover() if record.alive]
+    addresses = [f"ray://{at}" for record in found if (at := record.first(Kind.client))]
+    addresses += [at for record in found if (at := record.first(Kind.gcs))]
+    if not addresses:
+        mend = "for example `ws verify ray://127.0.0.1:10001`; `ws discover` tells where it looks"
+        raise UsageError("no address was given, and no cluster can be found", mend=mend)
+    print(f"! testing {addresses[0]}, found here; an address chooses another", file=sys.stderr, flush=True)
+    return addresses[0]
 
 
 def _verify(outside: Outside, names: list[str], as_json: bool) -> int:

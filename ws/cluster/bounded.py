@@ -22,6 +22,7 @@ class Bounded(Generic[T]):
     def __init__(self, name: str) -> None:
         self._name = name
         self._running = 0
+        self._current: _Call[T] | None = None
         self._lock = threading.Lock()
 
     def call(self, function: Callable[[], T], timeout: float) -> T:
@@ -30,9 +31,15 @@ class Bounded(Generic[T]):
             if self._running >= _MOST_STUCK:
                 raise Stuck(f"{self._running} attempts hang")
             self._running += 1
-        call = _Call(function, self._ended)
+            call = self._current = _Call(function, self._ended)
         threading.Thread(target=call.run, name=self._name, daemon=True).start()
         return call.outcome(timeout)
+
+    def give_up(self) -> None:
+        """Have nobody wait any longer for the call made last: who does gets Stuck."""
+        with self._lock:
+            if self._current:
+                self._current.give_up()
 
     def _ended(self) -> None:
         with self._lock:
@@ -56,9 +63,14 @@ class _Call(Generic[T]):
             self._on_end()
             self._done.set()
 
+    def give_up(self) -> None:
+        self._done.set()
+
     def outcome(self, timeout: float) -> T:
         if not self._done.wait(timeout):
             raise Stuck(f"no end within {timeout:g} s")
         if self._error:
             raise self._error
+        if not self._results:
+            raise Stuck("given up")
         return self._results[0]

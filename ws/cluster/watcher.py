@@ -73,30 +73,34 @@ class Watcher:
 
     def connect(self) -> None:
         """Start connecting; does nothing where that was done already."""
-        self._ask(self._machine.connect)
+        with self._changed:
+            self._machine.connect(time.monotonic())
+            self._changed.notify_all()
 
     def reconnect(self) -> None:
         """Look again at once, whatever the state, by a source opened anew."""
-        self._ask(self._machine.reconnect)
-        self._drop_source()
+        self._start_over(self._machine.reconnect)
 
     def disconnect(self) -> None:
         """End the connection; `connect` begins it again, and nodes keep their numbers."""
-        self._ask(self._machine.disconnect)
+        self._start_over(self._machine.disconnect)
         self._reach.follow({})
-        self._drop_source()
 
     def close(self) -> None:
         """End the connection and its threads."""
         with self._changed:
             self._closed = True
+            self._looks.give_up()
             self._changed.notify_all()
         self._thread.join()
         self._reach.close()
         self._drop_source()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Have every event told, in the watcher's own thread; returns what ends it. It should return quickly."""
+        """Have every event told, in the watcher's own thread; returns what ends it.
+
+        `subscriber` should return quickly, and may call everything but `close`, which waits for that thread.
+        """
         with self._changed:
             self._subscribers.append(subscriber)
 
@@ -198,10 +202,13 @@ class Watcher:
             self._news += self._tracker.suspect(node_id, why) if why else self._tracker.trust(node_id)
             self._changed.notify_all()
 
-    def _ask(self, wish: Callable[[float], None]) -> None:
+    def _start_over(self, wish: Callable[[float], None]) -> None:
+        """What a look under way brings counts no more, so it is not waited for."""
         with self._changed:
             wish(time.monotonic())
+            self._looks.give_up()
             self._changed.notify_all()
+        self._drop_source()
 
     def _drop_source(self) -> None:
         """The next look opens another: the address may lead elsewhere by then."""

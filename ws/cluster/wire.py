@@ -79,7 +79,7 @@ async def ask(endpoint: Endpoint, path: str, token: Token = "", timeout: float =
 async def connect(endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection; raises OSError, and UnicodeError for what can be no name. It has no deadline of its own."""
     obstacle = OSError(f"no address for {endpoint.host}")
-    for host in [endpoint.host] if endpoint.ip else await _resolved(endpoint.host):
+    for host in [endpoint.host] if endpoint.ip else await resolved(endpoint.host):
         try:
             return await asyncio.open_connection(host, endpoint.port)
         except OSError as error:
@@ -87,8 +87,11 @@ async def connect(endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.Str
     raise obstacle
 
 
-async def _resolved(host: str) -> list[str]:
-    """The addresses of a name, IPv4 first; in a thread of its own, because the resolver takes no deadline."""
+async def resolved(host: str) -> list[str]:
+    """The addresses of a name, IPv4 first; raises as `connect`.
+
+    Asked in a thread of its own, because the resolver takes no deadline.
+    """
     found = await in_thread(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM), f"resolve {host}")
     ordered = sorted(found, key=lambda entry: entry[0] != socket.AF_INET)
     return list(dict.fromkeys(str(entry[4][0]) for entry in ordered))
