@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import failing, inconclusive, link, nodes, passing
 
+from tests.verify.report.made_up import failing, inconclusive, link, nodes, passing
 from ws.verify.report.as_html import render
 from ws.verify.report.visible import visible
 from ws.verify.verdict import Cause, Check, Link, PictureNode, Report, ScenarioResult, Verdict

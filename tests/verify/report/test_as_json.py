@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from made_up import failing, passing
-
+from tests.verify.report.made_up import failing, passing
 from ws.verify.report.as_json import document
 from ws.verify.verdict import Report
 

@@ -7,8 +7,8 @@ from xml.etree.ElementTree import Element
 
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import failing, inconclusive, passing
 
+from tests.verify.report.made_up import failing, inconclusive, passing
 from ws.verify.report.as_junit import render
 from ws.verify.report.visible import visible
 from ws.verify.verdict import Cause, Check, Report, ScenarioResult, Verdict

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from made_up import failing, inconclusive, passing
-
+from tests.verify.report.made_up import failing, inconclusive, passing
 from ws.verify.report.headlines import headlines
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from made_up import NODES, failing, passing
-
+from tests.verify.report.made_up import NODES, failing, passing
 from ws.verify.report.matrix import names, rows
 from ws.verify.verdict import Link, Report
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations, permutations
 
-from made_up import failing, link, passing
-
+from tests.verify.report.made_up import failing, link, passing
 from ws.verify.report.picture import CARD_HEIGHT, CARD_WIDTH, WIDTH, Card, Picture, picture, ranges
 from ws.verify.verdict import PictureNode, Report
 

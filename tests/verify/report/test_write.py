@@ -7,8 +7,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from made_up import failing, passing
 
+from tests.verify.report.made_up import failing, passing
 from ws.errors import EnvironmentProblem
 from ws.verify.report import write
 from ws.verify.report.log_names import log_names
