@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.verify.fake_dashboard import EVERYONE, FakeDashboard, ray_node
 from ws.cluster.dashboard import Dashboard
-from ws.errors import WsError
+from ws.errors import EnvironmentProblem, WsError
 from ws.process import Completed
 from ws.verify import programs
 from ws.verify.site import Expected, Head, Seen
@@ -148,6 +148,8 @@ class FakeSite:
         return self.others
 
     def log(self, name: str) -> str:
+        if name not in self.logs:
+            raise EnvironmentProblem(f"there is no container for {name!r}")
         return self.logs[name]
 
     def head(self) -> Head | None:

@@ -490,3 +490,10 @@ def test_without_a_dashboard_there_is_still_a_diagnosis() -> None:
 
 def test_ports_in_words() -> None:
     assert spans([5, 1, 2, 3, 9]) == "1-3, 5, 9"
+
+
+def test_a_joiner_that_is_not_there_is_no_cause_but_the_head_that_was_lost_is() -> None:
+    site = FakeSite()
+    assert certain(site, "test-ray-joiner") == []
+    site.change("ray-cpu", state="exited", exit_code=137)
+    assert [cause.key for cause in certain(site, "test-ray-joiner")] == ["head-lost"]

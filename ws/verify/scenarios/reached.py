@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import requests
 
 from ws.errors import EnvironmentProblem, WsError
+from ws.verify.diagnose import certain
 from ws.verify.diagnose_again import again, lease_now
 from ws.verify.scenarios.looking import (
     Finding,
@@ -171,6 +172,8 @@ def _unreached(site: Site, place: Expected, finding: Finding, speaks: str, silen
         return Cause(key, what, remedy)
     if speaks == "health":
         return _health_cause(site, what)
+    if server and server.ray_node and (causes := certain(site, host)):
+        return causes[0]
     return Cause(
         "dashboard-down", what, f"`ws logs {host}` tells what it relays; `ws status` who leads; `ws up` proves the head"
     )
