@@ -13,7 +13,7 @@ test: $(UV)
 	$(UV) run pytest
 
 test-long: $(UV)
-	$(UV) run pytest -m long
+	$(UV) run pytest -m 'long and not soak'
 
 lint: $(UV)
 	$(UV) run ruff check .

@@ -27,7 +27,7 @@ BLOCK = (
     "node-manager",
     "object-manager",
 )
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "GRPC_ENABLE_FORK_SUPPORT": "0"}
 ATTEMPTS = 6
 """Ray gives a node 30 s to start, which is not enough on a machine that is hard at work."""
 

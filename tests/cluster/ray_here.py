@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import psutil
 
 from tests.cluster.bases import free_base, give_back
 from tests.node.stage import soon
+from tests.plain_ray import plain_ray_environ
 from ws.cluster.dashboard import Dashboard
 from ws.errors import EnvironmentProblem
 
@@ -96,11 +96,9 @@ class RayHere:
         cpus = [] if any(flag.startswith("--num-cpus") for flag in flags) else ["--num-cpus=1"]
         common = [*cpus, "--block", "--disable-usage-stats", "--object-store-memory=80000000"]
         ports = [f"--min-worker-port={self.base + 20}", f"--max-worker-port={self.base + 98}"]
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         # Said in so many words: a token in the home folder would turn it on.
-        environ |= (
-            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token} if self._token else {"RAY_AUTH_MODE": "disabled"}
-        )
+        mode = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token} if self._token else {"RAY_AUTH_MODE": "disabled"}
+        environ = plain_ray_environ(**mode)
         log = self.folder / f"start-{self._started}.log"
         node = RayNodeHere([RAY, "start", *common, *ports, *flags], environ, log)
         self.nodes.append(node)

@@ -256,6 +256,7 @@ def test_a_ray_that_was_started_here_ends_with_the_connection_and_leaves_no_toke
     assert not (tmp_path / ".ray" / "auth_token").exists()
 
 
+@pytest.mark.soak
 def test_thirty_nodes_on_one_machine(watch: Callable[..., Watcher]) -> None:
     with ExitStack() as ends:
         here = RayHere()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from tests.node.stage import soon
+from tests.plain_ray import plain_ray_environ
 from ws.node.ray_process import RayProcess, head_command, worker_command
 from ws.node.secret import Secret
 from ws.node.settings import Settings, read_settings
@@ -39,9 +37,7 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     """Ended by the processes that it started. A short folder: the path of a socket in it may have 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="ws-") as folder, ExitStack() as started:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        environ = {**inherited, "PATH": path, **TOKEN.environment()}
+        environ = plain_ray_environ(**TOKEN.environment())
 
         def start(command: list[str]) -> RayProcess:
             ray = RayProcess(command, f"test of verify: {command[-1]}", environ)

@@ -25,9 +25,9 @@ from ws.process import Spawn, start
 _PROGRAM = Path(__file__).with_name("looker.py")
 _EVERY = 1.0
 _GRACE = 10.0
-_NEXT_LOOK = 2.5
+_NEXT_LOOK = 4.0
 """Seconds within which a helper that has looked once looks again."""
-_FIRST_LOOK = 30.0
+_FIRST_LOOK = 60.0
 """Seconds until a helper that never looked counts as stuck: importing Ray alone takes some on a busy machine."""
 
 

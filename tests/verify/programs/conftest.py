@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.stage import soon
+from tests.plain_ray import plain_ray_environ
 from tests.verify.programs.local import ADDRESS, BASE, DASHBOARD, HEAD, NAME, WORKER, WORKER_ADDRESS
 from ws.node.ray_process import RayProcess, head_command, worker_command
 from ws.node.settings import Settings, read_settings
@@ -25,14 +24,7 @@ def environ() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="ws-") as folder:
         token = Path(folder) / "token"
         token.write_text("0123456789abcdef" * 4, encoding="utf-8")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        yield {
-            **inherited,
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "WS_TEMP_DIR": f"{folder}/ray",
-        }
+        yield plain_ray_environ(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), WS_TEMP_DIR=f"{folder}/ray")
 
 
 def settings(environ: dict[str, str], name: str, address: str, first: int) -> Settings:
