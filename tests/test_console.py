@@ -9,18 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.terminal import Terminal
 from ws import console
 from ws.console import Progress, table
 from ws.errors import WsError
 
 ESCAPE = "\x1b["
-
-
-class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture(autouse=True)

@@ -9,17 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.terminal import Terminal
 from ws.verify.table import check_line, final
 from ws.verify.verdict import Cause, Check, Link, Report, ScenarioResult, Verdict
 
 PAGE = Path("/project/.ws/runs/latest/report.html")
-
-
-class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture(autouse=True)

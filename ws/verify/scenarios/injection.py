@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from ws.errors import Inconclusive, WsError
 from ws.verify.scenarios import Scenario
-from ws.verify.scenarios.looking import absence, for_each, listed, made_anew, running
+from ws.verify.scenarios.looking import absence, container, for_each, listed, made_anew, running
 from ws.verify.site import Expected, Seen, Site
 from ws.verify.verdict import Cause, Recorder
 
@@ -66,10 +66,8 @@ def _run(site: Site, record: Recorder) -> None:
 def _check_environment(site: Site, record: Recorder, node: Expected) -> None:
     what = f"{node.name} has the environment that the config says"
     with record.check(what, f"`docker inspect {node.container}`, variable by variable") as check:
-        seen = site.seen(node.name)
+        seen = container(site, check, node)
         if seen is None:
-            gone = absence(node, seen)
-            check.failed("there is no container to look at", *([gone] if gone else []))
             return
         wrong = list(_differences(node.environment, seen.environment))
         if not wrong:
@@ -124,11 +122,10 @@ def _differs(node: Expected, difference: str) -> Cause:
 
 def _check_hostname(site: Site, record: Recorder, node: Expected) -> None:
     with record.check(f"{node.name} is called so", f"the hostname of the container {node.container}") as check:
-        seen = site.seen(node.name)
+        seen = container(site, check, node)
         if seen is None:
-            gone = absence(node, seen)
-            check.failed("there is no container to look at", *([gone] if gone else []))
-        elif seen.hostname == node.name:
+            return
+        if seen.hostname == node.name:
             check.passed(f"hostname {seen.hostname}")
         else:
             what = f"the container {node.container} has the hostname {seen.hostname}, the config says {node.name}"
@@ -166,10 +163,8 @@ def _unknown(name: str, ours: list[str], expected: Mapping[str, Expected]) -> Ca
 def _check_own_whitelist(site: Site, record: Recorder, node: Expected) -> None:
     what = f"{node.name} finds itself in its whitelist"
     with record.check(what, f"HEAD_WHITELIST and hostname of the container {node.container}") as check:
-        seen = site.seen(node.name)
+        seen = container(site, check, node)
         if seen is None:
-            gone = absence(node, seen)
-            check.failed("there is no container to look at", *([gone] if gone else []))
             return
         own = _names(seen)
         evidence = f"hostname {seen.hostname}, HEAD_WHITELIST {listed(own) or 'empty'}"

@@ -10,7 +10,7 @@ from ws.errors import Inconclusive, WsError
 from ws.verify.diagnose_again import LONG_LOOK
 from ws.verify.programs import ask
 from ws.verify.site import Expected, Seen, Site
-from ws.verify.verdict import Cause
+from ws.verify.verdict import Cause, Check
 
 T = TypeVar("T")
 
@@ -29,6 +29,15 @@ def absence(node: Expected, seen: Seen | None) -> Cause | None:
     if not key:
         return None
     return Cause("health-down" if node.role == "health" else key, what, remedy)
+
+
+def container(site: Site, check: Check, node: Expected) -> Seen | None:
+    """The node's container; None where there is none, and the check has failed for it."""
+    seen = site.seen(node.name)
+    if seen is None:
+        gone = absence(node, seen)
+        check.failed("there is no container to look at", *([gone] if gone else []))
+    return seen
 
 
 def _absence(node: Expected, seen: Seen | None) -> tuple[str, str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ws.verify.scenarios.looking import absence, listed, made_anew
+from ws.verify.scenarios.looking import absence, container, listed, made_anew
 from ws.verify.site import Expected, Seen, Site
 from ws.verify.verdict import Cause, Recorder
 
@@ -104,10 +104,8 @@ def _check_networks(site: Site, record: Recorder, node: Expected) -> None:
     with record.check(
         f"{node.name} is in its own network alone", f"the networks of `docker inspect {node.container}`"
     ) as check:
-        seen = site.seen(node.name)
+        seen = container(site, check, node)
         if seen is None:
-            gone = absence(node, seen)
-            check.failed("there is no container to look at", *([gone] if gone else []))
             return
         others = sorted(set(seen.addresses) - {node.network})
         evidence = listed(f"{network}: {address}" for network, address in seen.addresses.items())
