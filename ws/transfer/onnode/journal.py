@@ -1,0 +1,1 @@
+"""Which chunks a target has, on disk beside it."""
