@@ -49,12 +49,16 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Route:
-    """How one recipient gets it: the plane (stream, ray), why in words, and the chain from the sender to it."""
+    """How one recipient gets it: the plane (stream, ray), why in words, and the chain from the sender to it.
+
+    `name`: Ray's name of the recipient's node, by which it is found again when numbers have changed.
+    """
 
     recipient: str
     plane: str
     why: str = ""
     path: tuple[str, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

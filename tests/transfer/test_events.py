@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.transfer.made_up import ID, started, whole
+from ws.transfer.events import Cancelled, Event, Paused, Progress, Resumed, Stream
+
+
+@pytest.mark.parametrize("event", [*whole(), Cancelled(transfer=ID), Paused(transfer=ID), Resumed(transfer=ID)])
+def test_every_event_is_plain_data(event: Event) -> None:
+    told = event.as_json()
+    assert list(told)[:3] == ["event", "time", "transfer"]
+    assert json.loads(json.dumps(told)) == json.loads(json.dumps(told, default=repr))
+    assert told["event"] == event.kind
+
+
+def test_fields_keep_their_names() -> None:
+    event = Progress(transfer=ID, at=12.5, recipient="a", done=3, total=4, rate=1.5)
+    assert event.as_json() == {
+        "event": "progress",
+        "time": 12.5,
+        "transfer": ID,
+        "recipient": "a",
+        "done": 3,
+        "total": 4,
+        "rate": 1.5,
+        "eta": None,
+    }
+
+
+def test_a_stream_hands_events_on_in_order_until_the_subscription_ends() -> None:
+    seen: list[str] = []
+    stream = Stream(lambda event: seen.append(f"first {event.kind}"), None)
+    end = stream.subscribe(lambda event: seen.append(f"second {event.kind}"))
+    stream.emit(started())
+    end()
+    stream.emit(Paused(transfer=ID))
+    assert seen == ["first started", "second started", "first paused"]

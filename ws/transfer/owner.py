@@ -1,0 +1,72 @@
+"""Whether the process that runs a transfer still lives: it holds a lock, which the kernel drops when the process ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ws.errors import EnvironmentProblem
+
+
+class Owners:
+    """Locks of one folder, a file for each transfer."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def own(self, transfer: str) -> Iterator[None]:
+        """Hold the transfer's lock; raises EnvironmentProblem where another process holds it."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._folder / transfer
+        held = _lock(path, transfer)
+        try:
+            yield
+        finally:
+            with suppress(FileNotFoundError):
+                path.unlink()
+            os.close(held)
+
+    def lives(self, transfer: str) -> bool:
+        """Whether a process holds the lock."""
+        try:
+            asking = os.open(self._folder / transfer, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(asking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(asking)
+        return False
+
+    def sweep(self) -> None:
+        """Remove what processes left that were killed."""
+        if self._folder.is_dir():
+            for path in self._folder.iterdir():
+                if not self.lives(path.name):
+                    path.unlink(missing_ok=True)
+
+
+def _lock(path: Path, transfer: str) -> int:
+    while True:
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            raise EnvironmentProblem(f"another process runs the transfer {transfer[:8]}") from None
+        if _is_still(path, held):
+            return held
+        os.close(held)  # somebody swept between our opening it and locking it
+
+
+def _is_still(path: Path, held: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(held))
+    except FileNotFoundError:
+        return False
