@@ -64,6 +64,10 @@ class Layout:
         """Whether it is a piece of one file that is larger than a chunk."""
         return self.entries[self._first[chunk]].size > self.chunk_size
 
+    def first_segment(self, chunk: int) -> tuple[int, int, int]:
+        """Index of the entry, offset in that file, and the chunk's length: all there is of a big one."""
+        return self._first[chunk], self._offset[chunk], self._length[chunk]
+
     def segments(self, chunk: int) -> list[tuple[int, int, int]]:
         """What it consists of, in order: index of the entry, offset in that file, length."""
         index, left = self._first[chunk], self._length[chunk]

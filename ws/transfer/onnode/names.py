@@ -98,7 +98,7 @@ class Roots:
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
-        self._given = [_components(os.path.normpath(_expanded(path))) for path in paths]
+        self._given = [_components(os.path.normpath(Path(_expanded(path)).absolute())) for path in paths]
         self._real: dict[tuple[str, ...], str] = {}
         if not self._given:
             raise TransferProblem(OUTSIDE_ROOTS, "this node has no root", "", f"set {ROOTS_VARIABLE} there")

@@ -2,50 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
 
-from ws.transfer.onnode.entries import Listing
+from ws.transfer.onnode.chunks import Chunks
+from ws.transfer.onnode.entries import FILE, FOLDER, Listing
 from ws.transfer.onnode.layout import Layout
-from ws.transfer.onnode.names import Place
+from ws.transfer.onnode.names import Place, open_folder
+from ws.transfer.onnode.problems import CANCELLED, SOURCE_CHANGED, TransferProblem, reading_problem
+from ws.transfer.onnode.tree import Tree
 
-PIECE = 1 << 20  # bytes
 
-
-class Reader:
-    """The chunks of what `scan` listed at `place`. For several threads at once.
+class Reader(Chunks):
+    """The chunks of what `scan` listed at `place`; `wait_for`, `is_hole`, `pieces` and `digest` are what serves them.
 
     Problems of every method: `source-changed`, `not-readable`.
     """
 
     def __init__(self, place: Place, listing: Listing, layout: Layout) -> None:
-        self.layout = layout
+        super().__init__(layout)
+        self._place = place
+        self._entries = listing.entries
+        if listing.is_folder:
+            self._tree = Tree(open_folder(place), listing)
+        else:
+            self._tree = Tree(open_folder(place.parent), listing, place.name)
+
+    def tree_of(self, index: int) -> Tree:
+        return self._tree
 
     def wait_for(self, chunk: int, timeout: float) -> bool:
         """A source has all its chunks."""
         return True
-
-    def is_hole(self, chunk: int) -> bool:
-        """Whether it is a part of a sparse file that holds no data; `digest` is known then, and nothing need be read."""
-        raise NotImplementedError
-
-    def pieces(self, chunk: int) -> Iterator[memoryview]:
-        """Its bytes in order, at most 1 MiB at once; each view holds only until the next is asked for."""
-        raise NotImplementedError
-
-    def digest(self, chunk: int) -> bytes:
-        """Its SHA-256, 32 bytes; to be asked for when `pieces` have been taken to the end, or it is a hole."""
-        raise NotImplementedError
 
     def digests(self, progress: Callable[[int], None] | None = None, stop: Callable[[], bool] | None = None) -> bytes:
         """Every chunk's, joined, those computed that were not served yet; `progress` gets bytes hashed, once per chunk.
 
         Problem `cancelled` where `stop` says so.
         """
-        raise NotImplementedError
+        for chunk in range(self.layout.count):
+            if stop and stop():
+                raise TransferProblem(CANCELLED, "the source is not read to its end", "the transfer was ended")
+            self.hashed(chunk)
+            if progress:
+                progress(self.layout.length(chunk))
+        return bytes(self._digests)
 
     def check_unchanged(self) -> None:
-        """Problem `source-changed` where a file is no more what was listed."""
-        raise NotImplementedError
+        """Problem `source-changed` where a file or link is no more what was listed."""
+        folder, path, held = -1, "", False
+        try:
+            for index, entry in enumerate(self._entries):
+                if entry.kind == FOLDER:
+                    continue
+                where, name = self._tree.split(index)
+                if not held or where != path:
+                    if held:
+                        self._tree.give_folder_back(path)
+                        held = False
+                    path, folder, held = where, self._tree.take_folder(where), True
+                self._compare(index, os.stat(name, dir_fd=folder, follow_symlinks=False))
+        except OSError as error:
+            raise self._changed(index, f"it can't be read any more: {error.strerror}") from error
+        finally:
+            if held:
+                self._tree.give_folder_back(path)
+
+    def check(self, index: int, descriptor: int) -> None:
+        self._compare(index, os.fstat(descriptor))
+
+    def _compare(self, index: int, status: os.stat_result) -> None:
+        entry = self._entries[index]
+        if entry.kind == FILE and status.st_size != entry.size:
+            raise self._changed(index, f"it had {entry.size} bytes and has {status.st_size}")
+        if status.st_mtime_ns != entry.mtime_ns:
+            raise self._changed(index, "it was written to meanwhile")
+
+    def _changed(self, index: int, why: str) -> TransferProblem:
+        return TransferProblem(
+            SOURCE_CHANGED, f"{self._path(index)!r} has changed since it was listed", why, "send it again"
+        )
+
+    def _path(self, index: int) -> str:
+        path = self._entries[index].path
+        return f"{self._place.text}/{path}" if path else self._place.text
+
+    def read_problem(self, error: OSError, index: int) -> TransferProblem:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return self._changed(index, "it is gone")
+        return reading_problem(error, self._path(index))
 
     def close(self) -> None:
-        raise NotImplementedError
+        """Close its files; those being read when their thread is done with them."""
+        self._tree.close()
