@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ws.cli import cluster, diagnose, discover, nodes, setup, test, verify
+from ws.cli import cluster, diagnose, discover, nodes, send, setup, test, transfers, verify
 from ws.cli.common import options
 
 app = typer.Typer(
@@ -43,5 +43,8 @@ app.command("test")(test.test)
 app.command("verify")(verify.verify)
 app.command("discover")(discover.discover)
 app.command("nodes")(nodes.nodes)
+app.command("send")(send.send)
+app.command("fetch")(send.fetch)
+app.add_typer(transfers.transfers_app, name="transfers")
 app.command("doctor")(diagnose.doctor)
 app.add_typer(setup.image_app, name="image")

@@ -1,9 +1,9 @@
 """What a transfer tells while it runs: one stream of typed events for the command line, the history and the metrics.
 
 Every event is plain data. `as_json` gives {"event": kind, "time": UNIX seconds, "transfer": id, ...its fields}.
-The order is: started, planned, then progress, retry, paused and resumed as they come, recipient_done or
-recipient_failed once for each recipient, and at the end finished or cancelled. A transfer that can't begin ends with
-`finished` alone after `started`.
+The order is: started, planned (again for one whose way changed), then progress, retry, paused and resumed as they
+come, recipient_done or recipient_failed once for each recipient, and at the end finished or cancelled. A transfer that
+can't begin has `finished` alone after `started`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Progress(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Retry(Event):
-    """Something failed and is tried again, in `pause` seconds, for the `attempt`th time."""
+    """Something failed; the `attempt`th try (2: the first one after a failure) begins in `pause` seconds."""
 
     kind = "retry"
 

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ws.errors import UsageError
+from ws.errors import EnvironmentProblem, UsageError
 from ws.transfer import events, history_write
 from ws.transfer.events import Event
 from ws.transfer.history_db import open_database, state_folder
@@ -44,6 +44,7 @@ class History:
         self._folder = folder or state_folder(os.environ)
         self._owners = Owners(self._folder / "locks")
         self._clock = clock
+        self._cancelled: set[str] = set()
         self._stored: dict[tuple[str, str], float] = {}
         self._inherited: list[sqlite3.Connection] = []
         self._connection: sqlite3.Connection | None = None
@@ -67,30 +68,26 @@ class History:
         """Keep an event and what follows from it; a subscriber of a Stream. Trouble is told by `trouble`, not raised."""
         if isinstance(event, events.Progress) and not self._is_due(event):
             return
-        try:
-            with self._transaction() as db:
-                history_write.apply(db, event)
-                history_write.keep(db, event)
-                if isinstance(event, events.Started):
-                    history_write.prune(db)
-        except sqlite3.Error as error:
-            self.trouble = str(error)
+        with self._telling_trouble(), self._transaction() as db:
+            history_write.apply(db, event)
+            history_write.keep(db, event)
+            if isinstance(event, events.Started):
+                history_write.prune(db)
         if isinstance(event, events.Started):
             self._owners.sweep()
 
     def wanted(self, transfer: str) -> str:
         """none, cancel or pause: what was asked of the transfer's owner. Cheap: may be asked every 0.2 s."""
-        try:
-            with self._db() as db:
-                row = db.execute("SELECT wanted FROM transfers WHERE id = ?", (transfer,)).fetchone()
-        except sqlite3.Error as error:
-            self.trouble = str(error)
-            return "none"
+        if transfer in self._cancelled:
+            return "cancel"
+        row = None
+        with self._telling_trouble(), self._db() as db:
+            row = db.execute("SELECT wanted FROM transfers WHERE id = ?", (transfer,)).fetchone()
         return "none" if row is None else str(row["wanted"])
 
     def add_options(self, transfer: str, options: Mapping[str, Any]) -> None:
         """What else it takes to run it again (the cluster's address, say)."""
-        with self._transaction() as db:
+        with self._telling_trouble(), self._transaction() as db:
             row = db.execute("SELECT options FROM transfers WHERE id = ?", (transfer,)).fetchone()
             if row is not None:
                 both = {**json.loads(row["options"]), **options}
@@ -129,12 +126,14 @@ class History:
 
     def want(self, transfer: str, wanted: str) -> None:
         """Ask the transfer's owner to cancel or to pause; `none` lets a paused one go on."""
-        with self._transaction() as db:
+        if wanted == "cancel":
+            self._cancelled.add(transfer)  # the owner's own wish must hold where the database fails
+        with self._telling_trouble(), self._transaction() as db:
             db.execute("UPDATE transfers SET wanted = ? WHERE id = ?", (wanted, transfer))
 
     def resumed(self, transfer: str, by: str) -> None:
         """Note that another transfer has taken this one's place."""
-        with self._transaction() as db:
+        with self._telling_trouble(), self._transaction() as db:
             db.execute("UPDATE transfers SET resumed_by = ? WHERE id = ?", (by, transfer))
 
     def _is_due(self, event: events.Progress) -> bool:
@@ -156,6 +155,14 @@ class History:
         self._connection = None
 
     @contextmanager
+    def _telling_trouble(self) -> Iterator[None]:
+        """A transfer goes on without its history."""
+        try:
+            yield
+        except (sqlite3.Error, EnvironmentProblem) as error:
+            self.trouble = str(error)
+
+    @contextmanager
     def _db(self) -> Iterator[sqlite3.Connection]:
         """The connection, for this thread alone. A forked process must not use its parent's, nor close it."""
         if self._pid != os.getpid():
@@ -173,7 +180,8 @@ class History:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
+                db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
                 raise
-            db.execute("COMMIT")

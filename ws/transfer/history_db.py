@@ -85,7 +85,8 @@ def migrate(db: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None
         db.execute(f"PRAGMA user_version = {len(migrations)}")
         db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:
+            db.execute("ROLLBACK")
         raise
 
 

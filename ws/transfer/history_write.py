@@ -86,7 +86,7 @@ def _(event: events.Started, db: sqlite3.Connection) -> None:
 def _(event: events.Planned, db: sqlite3.Connection) -> None:
     db.executemany(
         "UPDATE recipients SET plane = ?, name = ?, path = ?, state = 'running'"
-        " WHERE transfer = ? AND node = ? AND state = 'waiting'",
+        " WHERE transfer = ? AND node = ? AND state IN ('waiting', 'running')",
         [(way.plane, way.name, json.dumps(way.path), event.transfer, way.recipient) for way in event.routes],
     )
 

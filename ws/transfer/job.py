@@ -1,0 +1,85 @@
+"""One transfer as it was asked for: what the command line makes, and what the history keeps to run it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ws.errors import UsageError
+from ws.transfer.records import TransferRecord
+from ws.transfer.targets import HERE, Place, find_node
+
+if TYPE_CHECKING:
+    from ws.cluster.nodes import Node
+
+
+@dataclass(frozen=True)
+class Job:
+    """Paths of this machine are absolute, so that it can be run again from any folder.
+
+    Attributes:
+        source: where it is; a node by its id.
+        recipients: ids of nodes, or `here` alone.
+        limit: bytes per second over all recipients; None: none.
+        names: Ray's names of the nodes, by id: ids are numbered anew with every connection.
+    """
+
+    source: Place
+    recipients: tuple[str, ...]
+    dest: str | None = None
+    plane: str = "auto"
+    limit: int | None = None
+    overwrite: bool = False
+    keep_partial: bool = False
+    fsync: bool = True
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, nodes: Sequence[Node]) -> Job:
+        """With the names that its nodes have now."""
+        involved = {self.source.node, *self.recipients}
+        return replace(self, names={node.id: node.seen.name for node in nodes if node.id in involved})
+
+    def as_options(self) -> dict[str, Any]:
+        """Plain data, for the history."""
+        return asdict(self)
+
+    @classmethod
+    def again(cls, record: TransferRecord, nodes: Sequence[Node]) -> Job:
+        """What is left to do of a transfer: the same, to those who do not have it yet.
+
+        Raises:
+            UsageError: a node is not there any more, or the record does not tell enough.
+        """
+        options = dict(record.options)
+        try:
+            job = cls(**{**options_of_job(options), "source": Place(**options["source"])})
+        except (KeyError, TypeError):
+            raise UsageError(f"what is known of {record.short} does not suffice to resume it", mend="send it anew") from None
+        now = {old: _found(old, job.names.get(old, ""), nodes) for old in (job.source.node, *_left(job, record))}
+        recipients = tuple(now[old] for old in _left(job, record))
+        return replace(job, source=Place(now[job.source.node], job.source.path), recipients=recipients).named(nodes)
+
+
+def options_of_job(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the recorded options that are a Job's own."""
+    known = {name: options[name] for name in Job.__dataclass_fields__ if name in options}
+    return {**known, "recipients": tuple(options["recipients"])}
+
+
+def _left(job: Job, record: TransferRecord) -> list[str]:
+    """Its recipients but those that have it."""
+    done = {recipient.node for recipient in record.recipients if recipient.state == "done"}
+    return [recipient for recipient in job.recipients if recipient not in done]
+
+
+def _found(node_id: str, name: str, nodes: Sequence[Node]) -> str:
+    """Today's id of a node: by its name where that is its own, else the same id, where the name has not changed."""
+    if node_id == HERE:
+        return HERE
+    called = [node.id for node in nodes if node.seen.name == name and node.state.value != "dead"]
+    if len(called) == 1 and name:
+        return called[0]
+    if node_id in called or not name:
+        return find_node(node_id, nodes).id
+    return find_node(name, nodes).id
