@@ -1,0 +1,313 @@
+"""The serving side: a listener that admits those who know a transfer's secret, and the loop that answers requests.
+
+A store is what chunks are taken from, a Reader or a Sink that is still being written: `wait_for(i, seconds)`,
+`is_hole(i)`, `pieces(i)`, `digest(i)`, and `layout` with `count` and `length(i)`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ws.transfer.onnode import wire
+from ws.transfer.onnode.dialling import dial
+from ws.transfer.onnode.limiter import Limiter
+from ws.transfer.onnode.problems import BAD_CHUNK, CANCELLED, NOT_READABLE, UNREACHABLE, WRONG_SECRET, TransferProblem
+
+_MOST_CONNECTIONS = 64
+_IDLE = 120.0  # seconds without a request after which a connection is given up
+_WAIT_BEAT = 0.3
+_PADDING = bytes(64 * 1024)
+Expect = Callable[[socket.socket, str], None]
+Pulse = Callable[[], int]
+
+
+@dataclass
+class Served:
+    """A transfer that may be asked for here. `pulse` counts bytes that came in, for those who wait for chunks."""
+
+    secret: bytes
+    store: Any = None
+    limiter: Limiter | None = None
+    pulse: Pulse | None = None
+    expect: Expect | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    sockets: set[socket.socket] = field(default_factory=set)
+
+
+class Server:
+    """Listens on `port`, or on the first free one of `port_range` (first, last); 0: any.
+
+    Raises:
+        TransferProblem: unreachable, where it can't listen there.
+    """
+
+    def __init__(self, bind_host: str, port: int = 0, port_range: tuple[int, int] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._transfers: dict[bytes, Served] = {}
+        self._connections: set[socket.socket] = set()
+        ports = range(port_range[0], port_range[1] + 1) if port_range else [port]
+        self._listener = _listen(bind_host, ports)
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, name="transfer listener", daemon=True).start()
+
+    def register(
+        self, tid: bytes, secret: bytes, store: Any, *, limiter: Limiter | None = None, pulse: Pulse | None = None
+    ) -> None:
+        """Serve `store` to all who know `secret`, until `unregister`."""
+        with self._lock:
+            served = self._transfers.setdefault(tid, Served(secret))
+            served.secret, served.store, served.limiter, served.pulse = secret, store, limiter, pulse
+
+    def expect_servers(self, tid: bytes, callback: Expect, secret: bytes | None = None) -> None:
+        """Hand a dialler that wants to serve us to `callback`: the socket, which is then its own, and the dialler's name.
+
+        `secret` where nothing is registered under `tid`.
+        """
+        with self._lock:
+            if tid not in self._transfers:
+                if secret is None:
+                    raise ValueError("a transfer that is not registered needs its secret")
+                self._transfers[tid] = Served(secret)
+            self._transfers[tid].expect = callback
+
+    def unregister(self, tid: bytes) -> None:
+        """Nobody gets anything of it any more; its connections end within a second."""
+        with self._lock:
+            served = self._transfers.pop(tid, None)
+            if served:
+                served.stop.set()
+                _wake(served.sockets)
+
+    def close(self) -> None:
+        with self._lock:
+            transfers = list(self._transfers)
+            _wake(self._connections)
+        for tid in transfers:
+            self.unregister(tid)
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                if self._listener.fileno() < 0 or not _is_listening(self._listener):
+                    return
+                time.sleep(0.05)  # no file descriptor is free, or the dialler has gone: neither may end the service
+                continue
+            with self._lock:
+                full = len(self._connections) >= _MOST_CONNECTIONS
+                if not full:
+                    self._connections.add(sock)
+            if full:
+                with sock:
+                    wire.turn_away(sock)
+                continue
+            threading.Thread(target=self._attend, args=(sock,), name="transfer connection", daemon=True).start()
+
+    def _attend(self, sock: socket.socket) -> None:
+        keep = False
+        try:
+            hello = wire.admit(sock, self._secret_of)
+            with self._lock:
+                served = self._transfers.get(hello.tid)
+                if served is None:
+                    return
+                expect = served.expect if hello.role == wire.SERVES else None
+                if expect is None:
+                    served.sockets.add(sock)
+            if expect is not None:
+                keep = True
+                expect(sock, hello.name)
+            else:
+                serve(sock, served.store, served.limiter, served.stop, pulse=served.pulse, who=hello.name)
+        except (TransferProblem, OSError):
+            return  # the other side knows, or has gone; it will come again if it wants more
+        finally:
+            self._leave(sock, keep=keep)
+
+    def _secret_of(self, hello: wire.Hello) -> bytes | None:
+        with self._lock:
+            served = self._transfers.get(hello.tid)
+            if served is None or (served.store if hello.role == wire.PULLS else served.expect) is None:
+                return None
+            return served.secret
+
+    def _leave(self, sock: socket.socket, *, keep: bool) -> None:
+        with self._lock:
+            self._connections.discard(sock)
+            for served in self._transfers.values():
+                served.sockets.discard(sock)
+            if not keep:
+                sock.close()
+
+
+def dial_and_serve(
+    addresses: Iterable[wire.Address],
+    tid: bytes,
+    secret: bytes,
+    store: Any,
+    *,
+    name: str = "",
+    limiter: Limiter | None = None,
+    stop: threading.Event | None = None,
+    pulse: Pulse | None = None,
+    patience: float = 30.0,
+) -> None:
+    """One connection to a recipient that can't dial us: serve it, dial again when it breaks, until it says that it has all.
+
+    Raises:
+        TransferProblem: wrong-secret at once; what was wrong last, once `patience` seconds went by without a connection.
+    """
+    stop = stop or threading.Event()
+    addresses = list(addresses)
+    waited, pause = 0.0, 0.25
+    while not stop.is_set():
+        try:
+            sock, _ = dial(addresses, tid, secret, wire.SERVES, name=name)
+            waited, pause = 0.0, 0.25
+            with sock:
+                if serve(sock, store, limiter, stop, pulse=pulse, who="the recipient"):
+                    return
+        except TransferProblem as problem:
+            if problem.code == WRONG_SECRET or waited >= patience:
+                raise
+        stop.wait(pause)
+        waited, pause = waited + pause, min(4.0, pause * 2)
+
+
+def serve(
+    sock: socket.socket,
+    store: Any,
+    limiter: Limiter | None,
+    stop: threading.Event,
+    *,
+    pulse: Pulse | None = None,
+    who: str = "",
+) -> bool:
+    """Answer requests until the asking side says goodbye (True), goes away, or `stop` is set (False).
+
+    Raises:
+        TransferProblem: stalled, lost.
+    """
+    return _Answers(wire.Channel(sock, who or "the recipient", stop), store, limiter or Limiter(), stop, pulse).run()
+
+
+class _Answers:
+    def __init__(
+        self, channel: wire.Channel, store: Any, limiter: Limiter, stop: threading.Event, pulse: Pulse | None
+    ) -> None:
+        self._channel, self._store, self._limiter, self._stop, self._pulse = channel, store, limiter, stop, pulse
+
+    def run(self) -> bool:
+        while True:
+            try:
+                verb, index = wire.REQUEST.unpack(self._channel.receive(wire.REQUEST.size, _IDLE))
+            except TransferProblem as problem:
+                if problem.code == CANCELLED:
+                    self._say(wire.GONE, 0)
+                return False
+            if verb == wire.BYE:
+                return True
+            if verb != wire.GET or index >= self._store.layout.count:
+                self._fail(index, TransferProblem(BAD_CHUNK, f"a request that makes no sense: {verb!r} {index}"))
+                return False
+            if not self._answer(index):
+                return False
+
+    def _answer(self, index: int) -> bool:
+        try:
+            while not self._store.wait_for(index, _WAIT_BEAT):
+                if self._stop.is_set():
+                    self._say(wire.GONE, index)
+                    return False
+                self._say(wire.WAIT, index, self._pulse() if self._pulse else 0)
+            if self._store.is_hole(index):
+                self._say(wire.HOLE, index, more=True)
+                self._channel.send(self._store.digest(index))
+                return True
+            pieces = self._store.pieces(index)
+            first = next(pieces)
+        except (TransferProblem, OSError, StopIteration) as error:
+            self._fail(index, _problem(error))
+            return True
+        return self._send(index, first, pieces)
+
+    def _send(self, index: int, piece: memoryview, pieces: Iterator[memoryview]) -> bool:
+        left = self._store.layout.length(index)
+        self._say(wire.DATA, index, left, more=True)
+        while True:
+            self._send_limited(piece)
+            left -= len(piece)
+            try:
+                piece = next(pieces)
+            except StopIteration:
+                break
+            except (TransferProblem, OSError) as error:
+                self._break_off(index, left, _problem(error))
+                return True
+        self._channel.send(self._store.digest(index))
+        return True
+
+    def _send_limited(self, piece: memoryview) -> None:
+        while piece:
+            size = self._limiter.slice()
+            part, piece = piece[:size], piece[size:]
+            self._limiter.take(len(part))
+            self._channel.send(part)
+
+    def _break_off(self, index: int, left: int, problem: TransferProblem) -> None:
+        """The header has promised a length: the connection stays in step, and the asking side learns why."""
+        while left:
+            count = min(left, len(_PADDING))
+            self._channel.send(_PADDING[:count])
+            left -= count
+        self._channel.send(wire.NO_DIGEST)
+        self._fail(index, problem)
+
+    def _fail(self, index: int, problem: TransferProblem) -> None:
+        text = json.dumps(problem.as_dict()).encode()[: wire.MOST_ERROR]
+        self._say(wire.ERROR, index, len(text), more=True)
+        self._channel.send(text)
+
+    def _say(self, status: int, index: int, length: int = 0, *, more: bool = False) -> None:
+        self._channel.send(wire.ANSWER.pack(status, index, length), more=more)
+
+
+def _problem(error: Exception) -> TransferProblem:
+    if isinstance(error, TransferProblem):
+        return error
+    return TransferProblem(NOT_READABLE, "the chunk could not be read there", str(error) or type(error).__name__)
+
+
+def _wake(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RD)
+
+
+def _is_listening(listener: socket.socket) -> bool:
+    try:
+        return bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
+
+
+def _listen(host: str, ports: Iterable[int]) -> socket.socket:
+    said = ""
+    for port in ports:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            return socket.create_server(address[:2], family=family, backlog=128)
+        except OSError as error:
+            said = f"{host}:{port}: {wire.say(error)}"
+    raise TransferProblem(UNREACHABLE, "no port could be opened for transfers", said)
