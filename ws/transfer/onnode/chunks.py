@@ -186,7 +186,5 @@ def is_unwritten(descriptor: int, offset: int, length: int) -> bool:
     """Whether there is no data there: a hole, or room that was only reserved."""
     try:
         return os.lseek(descriptor, offset, os.SEEK_DATA) >= offset + length
-    except OSError as error:
-        if error.errno != errno.ENXIO:  # that: no data up to the end
-            raise
-        return os.fstat(descriptor).st_size >= offset + length
+    except OSError as error:  # ENXIO: there is none up to the end; else the file system can't tell
+        return error.errno == errno.ENXIO and os.fstat(descriptor).st_size >= offset + length

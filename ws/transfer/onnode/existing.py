@@ -1,0 +1,98 @@
+"""What is at the target already: what of it may be the same, what is kept, and so need not be fetched."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ws.transfer.onnode.entries import FILE, FOLDER, Listing
+from ws.transfer.onnode.names import FOLDER_FLAGS, Place
+from ws.transfer.onnode.problems import EXISTS, TransferProblem
+from ws.transfer.onnode.staging import look_at
+from ws.transfer.onnode.tree import Tree
+
+WANTED, IN_PLACE, KEPT = 0, 1, 2
+
+
+class Existing:
+    """Entries by what is known of them under the final name.
+
+    Attributes:
+        fate: for each entry, WANTED (to be fetched), IN_PLACE (there, the same) or KEPT (there, another, not touched).
+        candidates: wanted entries whose files are there with the same size.
+        tree: the files there; None where there is nothing.
+    """
+
+    def __init__(self, place: Place, listing: Listing, parent: int, *, overwrite: bool) -> None:
+        self._place, self._listing, self._parent = place, listing, parent
+        self._overwrite = overwrite
+        self.fate = bytearray(len(listing.entries))
+        self.candidates: set[int] = set()
+        self.tree: Tree | None = None
+
+    def look(self) -> None:
+        """Problem `exists` where it is clear already that the target can't have this name."""
+        status = look_at(self._parent, self._place.name)
+        if status is None:
+            return
+        if self._listing.is_folder:
+            if not stat.S_ISDIR(status.st_mode):
+                raise self.problem("it is no folder", "remove it, or choose another destination")
+            self.tree = Tree(os.open(self._place.name, FOLDER_FLAGS, dir_fd=self._parent), self._listing)
+            self._look_inside(self.tree)
+            return
+        if stat.S_ISDIR(status.st_mode):
+            raise self.problem("it is a folder", "choose another destination")
+        self.tree = Tree(os.dup(self._parent), self._listing, self._place.name)
+        if stat.S_ISREG(status.st_mode) and status.st_size == self._listing.entries[0].size:
+            self.candidates = {0}
+        elif not self._overwrite:
+            raise self.different()
+
+    def problem(self, why: str, mend: str) -> TransferProblem:
+        return TransferProblem(EXISTS, f"{self._place.text!r} exists", why, mend)
+
+    def different(self) -> TransferProblem:
+        return self.problem("its content is another", "send with --overwrite, or choose another destination")
+
+    def _look_inside(self, tree: Tree) -> None:
+        lost: set[str] = set()  # folders that are not there
+        barred: set[str] = set()  # folders whose names are taken by something else
+        for index, entry in enumerate(self._listing.entries):
+            path, name = tree.split(index)
+            if path in lost or path in barred:
+                if path in barred:
+                    self.fate[index] = KEPT
+                if entry.kind == FOLDER:
+                    (barred if path in barred else lost).add(entry.path)
+                continue
+            with tree.folder(path) as folder:
+                status = look_at(folder, name)
+            if entry.kind == FOLDER:
+                if status is None:
+                    lost.add(entry.path)
+                elif not stat.S_ISDIR(status.st_mode):
+                    barred.add(entry.path)
+                    self.fate[index] = KEPT
+            elif status is not None and entry.kind == FILE:
+                self._judge(index, status)
+
+    def _judge(self, index: int, status: os.stat_result) -> None:
+        if stat.S_ISREG(status.st_mode) and status.st_size == self._listing.entries[index].size:
+            self.candidates.add(index)
+        elif stat.S_ISDIR(status.st_mode) or not self._overwrite:
+            self.fate[index] = KEPT
+
+    def settle(self, index: int, *, same: bool) -> None:
+        """The candidate was compared with the source."""
+        if same:
+            self.fate[index] = IN_PLACE
+        elif not self._overwrite:
+            if not self._listing.is_folder:
+                raise self.different()
+            self.fate[index] = KEPT
+        self.candidates.discard(index)
+
+    def close(self) -> None:
+        if self.tree is not None:
+            self.tree.close()
