@@ -1,0 +1,67 @@
+"""`CastingNode`: the actor that makes a Ray node take part in transfers.
+
+    from ws.transfer import CastingNode
+    node = CastingNode.remote("external_node_1", 0)
+    ray.get(node.start.remote())
+
+It brings nothing along: this package is pickled by value, and a node needs Ray alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ws.transfer.onnode.party import Party
+from ws.transfer.onnode.ray_link import links
+
+NAMESPACE = "castray"
+ON_DEMAND = "ws-"
+"""How the names of actors begin that a transfer makes for itself, and that end with it."""
+_THREADS = 64
+
+
+class CastingNodes:
+    """What `CastingNode` is before it is on a node: an actor class whose instances have a name that others find."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+
+    def options(self, **options: Any) -> CastingNodes:
+        """As of any Ray actor class; a name given here counts more than the one given to `remote`."""
+        return CastingNodes(**{**self._options, **options})
+
+    def remote(self, name: str, port: int = 0) -> Any:
+        """The actor's handle. `port`: where it listens; 0: the node's own transfer port, else any free one.
+
+        `name` is how others find it: `ray.get_actor(name, "castray")`; `ws nodes` shows it at its node.
+        """
+        options = {"name": name, "namespace": NAMESPACE, **self._options}
+        return _actor_class().options(**options).remote(name, port)
+
+
+CastingNode = CastingNodes()
+
+
+def _actor_class() -> Any:
+    import ray
+
+    import ws.transfer.onnode as package
+
+    ray.cloudpickle.register_pickle_by_value(package)
+    return ray.remote(num_cpus=0, max_concurrency=_THREADS, max_restarts=0)(_party_class())
+
+
+def _party_class() -> type:
+    """The actor's own class; its name is what the cluster shows."""
+
+    class CastingNode(Party):
+        def __init__(self, name: str, port: int = 0) -> None:
+            import ray
+
+            super().__init__(name, port, address=ray.util.get_node_ip_address(), links=links)
+            self._node_id = ray.get_runtime_context().get_node_id()
+
+        def start(self) -> dict[str, Any]:
+            return {**super().start(), "node_id": self._node_id}
+
+    return CastingNode

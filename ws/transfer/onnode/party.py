@@ -1,0 +1,302 @@
+"""One node's part in transfers, without Ray: what it serves, what it receives, and where it listens.
+
+Every method takes and returns plain data (dict, list, str, int, bytes), and a failure is an answer as well:
+{"problem": TransferProblem.as_dict()}. A transfer is named by 32 hex digits.
+
+Environment of the node: WS_TRANSFER_ROOTS (see `names.Roots`), WS_TRANSFER_BIND and WS_TRANSFER_ADVERTISE (host to listen
+at, host that others are told), WS_NODE_PORTS (`…,transfer=31006,…`: the node's own port, published one to one).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from ws.transfer.onnode.answers import answering, port_of, reached
+from ws.transfer.onnode.entries import Listing, scan
+from ws.transfer.onnode.names import Place, Roots
+from ws.transfer.onnode.part import Part, place_for, receiving, sending
+from ws.transfer.onnode.problems import BUSY, LOST, TransferProblem
+from ws.transfer.onnode.pulling import Puller
+from ws.transfer.onnode.ray_link import read_block
+from ws.transfer.onnode.serving import Server, dial_and_serve
+
+LEASE = 30.0
+"""Seconds after which a transfer that nobody asks about is given up: whoever coordinates it is gone."""
+MOST_PULLS = 16
+"""Pulls at once on one node: with two streams each, what bounds its buffers."""
+_WAIT_FOR_TURN = 60.0
+_WATCH = 1.0
+
+
+class Party:
+    """Takes part under `name`, listening at `port` (0: the node's own, else any free one; `listen` False: nowhere).
+
+    `address` is what other nodes know this one by. `links` makes a link to a peer's actor (see `pulling.Puller`), where
+    there are actors. Every method may be called from several threads at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        port: int = 0,
+        *,
+        address: str = "127.0.0.1",
+        environ: Mapping[str, str] | None = None,
+        listen: bool = True,
+        links: Callable[..., Any] | None = None,
+    ) -> None:
+        self.name = name
+        self._environ = dict(os.environ if environ is None else environ)
+        self._roots = Roots.from_environ(self._environ)
+        self._address = self._environ.get("WS_TRANSFER_ADVERTISE") or address
+        self._wanted_port = port
+        self._listen = listen
+        self._links = links
+        self._server: Server | None = None
+        self._parts: dict[str, Part] = {}
+        self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(MOST_PULLS)
+        self._stopped = threading.Event()
+        self._started = False
+
+    # The node
+
+    @answering
+    def start(self) -> dict[str, Any]:
+        """Listen; safe to call twice. Answers who this is: name, addresses ([host, port] each), roots, pid, python."""
+        with self._lock:
+            if not self._started:
+                if self._listen:
+                    self._server = self._serve()
+                threading.Thread(target=self._watch, name="transfers", daemon=True).start()
+                self._started = True
+        return {
+            "name": self.name,
+            "addresses": self._addresses(),
+            "roots": list(self._roots.paths),
+            "pid": os.getpid(),
+            "python": sys.version.split()[0],
+            "host": socket.gethostname(),
+        }
+
+    def _serve(self) -> Server:
+        """On the node's own port where it is free: another actor of this node may have it."""
+        ours = "WS_NODE_PORTS" in self._environ
+        host = self._environ.get("WS_TRANSFER_BIND") or ("0.0.0.0" if ours else self._address)
+        port = self._wanted_port or port_of(self._environ.get("WS_NODE_PORTS", ""))
+        try:
+            return Server(host, port)
+        except TransferProblem:
+            if self._wanted_port or not port:
+                raise
+            return Server(host, 0)
+
+    def _addresses(self) -> list[list[Any]]:
+        return [[self._address, self._server.port]] if self._server else []
+
+    @answering
+    def stop(self) -> dict[str, Any]:
+        """End every transfer, keeping what is there of it, and listen no more."""
+        self._stopped.set()
+        for tid in list(self._parts):
+            self.finish(tid, True)
+        if self._server:
+            self._server.close()
+        return {}
+
+    # Both sides of a transfer
+
+    @answering
+    def offer(self, tid: str, path: str, secret: bytes, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Serve what is at `path`. Options: chunk_size, limit (bytes per second or None).
+
+        Answers listing (bytes), content, name, folder, files, chunks, total.
+        """
+        place, listing = self._source(path)
+        part = sending(place, listing, secret, options)
+        self._add(tid, part)
+        return part.described()
+
+    @answering
+    def accept(self, tid: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Make ready to receive. Spec: listing, secret (bytes), chunk_size, dest (or None), overwrite, fsync, limit.
+
+        Answers place, done, total, and `existing`: whether files are in the way, so that `existing` should be asked.
+        """
+        with self._lock:
+            old = self._parts.pop(tid, None)
+        if old is not None:
+            self._end(tid, old, keep_partial=True)
+        part, answer = receiving(partial(self._target, spec.get("dest")), spec)
+        self._add(tid, part)
+        if self._server:
+            self._server.expect_servers(bytes.fromhex(tid), part.take_served)
+        return answer
+
+    @answering
+    def existing(self, tid: str, hashes: bytes) -> dict[str, Any]:
+        """Compare the files that are in the way with the source's chunk hashes; see `Sink.offer_existing`."""
+        return self._part(tid).look_at_existing(hashes)
+
+    @answering
+    def reach(self, tid: str, secret: bytes, targets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Try the way to each target ({"name", "addresses"}); answers name → {"ok", "ms", "why", "code"}."""
+        answers: dict[str, Any] = {}
+
+        def try_one(target: Mapping[str, Any]) -> None:
+            answers[target["name"]] = reached(tid, secret, target["addresses"])
+
+        threads = [threading.Thread(target=try_one, args=(target,), daemon=True) for target in targets]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return answers
+
+    @answering
+    def serve_by_dialling(
+        self, tid: str, addresses: Sequence[Sequence[Any]], streams: int = 2, name: str = ""
+    ) -> dict[str, Any]:
+        """Serve one who cannot dial this node: dial it, `streams` times, until it says that it has all.
+
+        `name` is what it knows this node by.
+        """
+        part = self._part(tid)
+        where = [(str(host), int(port)) for host, port in addresses]
+
+        def keep_serving() -> None:
+            with suppress(TransferProblem, OSError):  # the recipient misses it, and says so
+                dial_and_serve(where, bytes.fromhex(tid), part.secret, part.store, name=name or self.name, stop=part.stop)
+
+        for _ in range(streams):
+            threading.Thread(target=keep_serving, name="transfer serving", daemon=True).start()
+        return {}
+
+    @answering
+    def pull(self, tid: str, peers: Sequence[Mapping[str, Any]], options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Receive all that is missing, from `peers` (see `pulling.Puller`); returns when all is there, or in vain.
+
+        Options: streams, stall, patience.
+        """
+        part = self._part(tid)
+        if not self._turns.acquire(timeout=_WAIT_FOR_TURN):
+            raise TransferProblem(BUSY, f"{self.name} is busy with {MOST_PULLS} other transfers", mend="try again later")
+        try:
+            puller = Puller(
+                part.sink,
+                bytes.fromhex(tid),
+                part.secret,
+                [dict(peer) for peer in peers if peer["name"] not in part.liars],
+                limiter=part.limiter,
+                links=self._links if any(peer.get("actor") for peer in peers) else None,
+                name=self.name,
+                **(options or {}),
+            )
+            part.run(puller)
+        finally:
+            self._turns.release()
+        return part.progress()
+
+    @answering
+    def progress(self, tid: str) -> dict[str, Any]:
+        """done and total (bytes), retries, source (the peer that gave the last chunk), paused."""
+        return self._part(tid).progress()
+
+    @answering
+    def hashes(self, tid: str) -> dict[str, Any]:
+        """The hash of every chunk of what is served, 32 bytes each, and `root`; an error if it has changed meanwhile."""
+        return self._part(tid).hashes()
+
+    @answering
+    def settle(self, tid: str, hashes: bytes) -> dict[str, Any]:
+        """Compare what was received with the source's hashes, and give it its name.
+
+        Answers {"bad": how many chunks differ, which are missing again} or {"receipt": …}.
+        """
+        return self._part(tid).settle(hashes)
+
+    @answering
+    def finish(self, tid: str, keep_partial: bool = False) -> dict[str, Any]:
+        """End this node's part; what is not whole goes, unless it is to be kept. Nothing happens where there is none."""
+        with self._lock:
+            part = self._parts.pop(tid, None)
+        if part is not None:
+            self._end(tid, part, keep_partial=keep_partial)
+        return {}
+
+    @answering
+    def pause(self, tid: str) -> dict[str, Any]:
+        self._part(tid).pause()
+        return {}
+
+    @answering
+    def resume(self, tid: str) -> dict[str, Any]:
+        self._part(tid).resume()
+        return {}
+
+    @answering
+    def limit(self, tid: str, rate: float | None) -> dict[str, Any]:
+        """Bytes per second from now on; None: no limit."""
+        self._part(tid).limiter.set_rate(rate)
+        return {}
+
+    # Blocks by Ray
+
+    def read_block(self, tid: str, index: int, wait: float = 1.0) -> Any:
+        """One chunk for another actor; see `ray_link.pack_block`. Not had within `wait` seconds: {"wait": True}."""
+        return answering(lambda: read_block(self._part(tid).store, index, wait))()
+
+    @answering
+    def write_block(self, tid: str, index: int, block: Any) -> dict[str, Any]:
+        """Take a chunk that is pushed by one that nobody can ask; a chunk that is there already is left as it is."""
+        return self._part(tid).write_block(index, block)
+
+    @answering
+    def missing(self, tid: str, limit: int = 1 << 20) -> dict[str, Any]:
+        """Indexes of chunks that are not there yet, in order, `limit` of them at most."""
+        return {"missing": self._part(tid).missing(limit)}
+
+    # Inside
+
+    def _source(self, path: str) -> tuple[Place, Listing]:
+        place = self._roots.find(path)
+        return place, scan(place)
+
+    def _target(self, dest: str | None, name: str, is_folder: bool) -> Place:
+        return place_for(self._roots, dest, name, is_folder)
+
+    def _add(self, tid: str, part: Part) -> None:
+        with self._lock:
+            self._parts[tid] = part
+        if self._server:
+            self._server.register(bytes.fromhex(tid), part.secret, part.store, pulse=part.pulse)
+
+    def _part(self, tid: str) -> Part:
+        part = self._parts.get(tid)
+        if part is None:
+            raise TransferProblem(
+                LOST, f"{self.name} knows nothing of transfer {tid[:8]}", "it ended there, or the node began anew"
+            )
+        part.touched = time.monotonic()
+        return part
+
+    def _end(self, tid: str, part: Part, *, keep_partial: bool) -> None:
+        if self._server:
+            self._server.unregister(bytes.fromhex(tid))
+        part.end(keep_partial=keep_partial)
+
+    def _watch(self) -> None:
+        """Transfers whose coordinator is gone end, and what they have so far stays, for the one who resumes them."""
+        while not self._stopped.wait(_WATCH):
+            now = time.monotonic()
+            for tid, part in list(self._parts.items()):
+                if now - part.touched > LEASE:
+                    self.finish(tid, True)

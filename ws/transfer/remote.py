@@ -1,0 +1,103 @@
+"""A party as its coordinator sees it: methods that are called and answer later, here or on a node of the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+from ws.transfer.onnode.party import Party
+from ws.transfer.onnode.problems import LOST, TransferProblem
+
+HERE = "here"
+_THREADS = 32
+
+
+class Remote(Protocol):
+    """One party. `addresses`: [host, port] each, none where it listens nowhere; `actor`: its handle, where it is one."""
+
+    id: str
+    addresses: list[list[Any]]
+    actor: Any
+
+    def call(self, method: str, *args: Any) -> Future[Any]:
+        """Call a method of `Party`; the future may raise anything where the party is gone."""
+
+
+class LocalRemote:
+    """A party in this process, each call in a thread."""
+
+    actor: Any = None
+
+    def __init__(self, party_id: str, party: Party) -> None:
+        self.id = party_id
+        self.party = party
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=party_id)
+        self.addresses: list[list[Any]] = answer_of(party.start(), party_id)["addresses"]
+
+    def call(self, method: str, *args: Any) -> Future[Any]:
+        return self._pool.submit(getattr(self.party, method), *args)
+
+    def close(self) -> None:
+        self.party.stop()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class ActorRemote:
+    """A CastingNode of the cluster."""
+
+    def __init__(self, party_id: str, actor: Any, about: Mapping[str, Any]) -> None:
+        self.id = party_id
+        self.actor = actor
+        self.about = about
+        self.addresses: list[list[Any]] = about["addresses"]
+
+    def call(self, method: str, *args: Any) -> Future[Any]:
+        future: Future[Any] = getattr(self.actor, method).remote(*args).future()
+        return future
+
+
+def ask(remote: Remote, method: str, *args: Any) -> Future[Any]:
+    """Call it; where that fails at once, the future says so."""
+    try:
+        return remote.call(method, *args)
+    except Exception as error:  # the connection to the cluster may be gone: Ray raises many kinds
+        failed: Future[Any] = Future()
+        failed.set_exception(error)
+        return failed
+
+
+def result(future: Future[Any], party_id: str, timeout: float | None = None) -> dict[str, Any]:
+    """What a party answered.
+
+    Raises:
+        TransferProblem: its own; `lost` where it did not answer.
+        TimeoutError: no answer within `timeout` seconds.
+    """
+    try:
+        answer = future.result(timeout)
+    except TimeoutError:
+        if not future.done():
+            raise
+        raise lost(party_id, "no answer in time") from None
+    except Exception as error:  # whatever Ray, or the connection to it, raises
+        raise lost(party_id, _brief(error)) from error
+    return answer_of(answer, party_id)
+
+
+def answer_of(answer: Any, party_id: str) -> dict[str, Any]:
+    """The answer, unless it is a problem, which is raised with the party's name."""
+    if not isinstance(answer, dict):
+        raise lost(party_id, f"it answered {type(answer).__name__}")
+    if problem := answer.get("problem"):
+        raise TransferProblem.from_dict(problem)
+    return answer
+
+
+def lost(party_id: str, why: str) -> TransferProblem:
+    return TransferProblem(LOST, f"{party_id} does not answer", why, "look whether the node is alive: ws nodes")
+
+
+def _brief(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]

@@ -1,0 +1,311 @@
+"""One transfer while it runs: offer, accept, probe, then each recipient for itself, and an outcome for all of them."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from ws.transfer import planning
+from ws.transfer.events import (
+    Cancelled,
+    Event,
+    Finished,
+    Paused,
+    Planned,
+    RecipientDone,
+    RecipientFailed,
+    Resumed,
+    Retry,
+    Route,
+    Started,
+    Stream,
+)
+from ws.transfer.onnode.problems import BAD_CHUNK, LOST, TransferProblem
+from ws.transfer.onnode.problems import CANCELLED as CANCELLED_CODE
+from ws.transfer.outcome import CANCELLED, DONE, FAILED, Outcome, Settings
+from ws.transfer.recipient import DONE as HAS_IT
+from ws.transfer.recipient import FAILED as HAS_FAILED
+from ws.transfer.recipient import RUNNING, Recipient, is_worth_a_retry
+from ws.transfer.remote import Remote, ask, result
+from ws.transfer.routing import Router
+from ws.transfer.sender import Connect, Sender
+from ws.transfer.ticker import Ticker
+
+ATTEMPTS = 6
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
+_PROBE = 10.0
+_FAREWELL = 5.0
+_PULL = {"streams": 2}
+
+
+class Transfer:
+    """One transfer, run once by `run`; `cancel`, `pause` and `resume` may be called from other threads meanwhile."""
+
+    def __init__(
+        self,
+        connect: Connect,
+        source: tuple[str, str],
+        recipients: Sequence[str],
+        settings: Settings,
+        stream: Stream,
+        wanted: Callable[[], str] = lambda: "none",
+        tid: str | None = None,
+        retry_pause: float = _FIRST_PAUSE,
+    ) -> None:
+        self.id = tid or uuid.uuid4().hex
+        self._connect = connect
+        self._source = source
+        self._settings = settings
+        self._stream = stream
+        self._secret = secrets.token_bytes(32)
+        self._chunk_size = planning.chunk_size(len(recipients))
+        self._sender = Sender(connect, source[0], source[1], self.id, self._secret, self._chunk_size)
+        self._recipients = [Recipient(recipient, self.id) for recipient in recipients]
+        self._ticker = Ticker(self.id, self._sender, self._recipients, self._emit, wanted, self._obey)
+        self._router = Router(self.id, self._secret, self._sender, self._recipients, settings.plane)
+        self._lock = threading.RLock()
+        self._ending = threading.Event()
+        self._paused = False
+        self._retry_pause = retry_pause
+        self._began = time.monotonic()
+
+    def run(self) -> Outcome:
+        """All of it; failures are in the outcome. An interrupt (Ctrl-C) cancels it, and is raised again."""
+        self._began = time.monotonic()
+        problem: TransferProblem | None = None
+        try:
+            try:
+                self._sender.offer()
+            except TransferProblem as failed:
+                problem = failed
+            self._emit(self._started())
+            if problem is None:
+                self._ticker.start()
+                try:
+                    self._serve_all()
+                finally:
+                    self._ticker.stop()
+        except BaseException:
+            self.cancel()
+            self._say_goodbye()
+            self._emit(Cancelled(transfer=self.id, kept_partial=self._settings.keep_partial))
+            raise
+        self._say_goodbye()
+        return self._concluded(problem)
+
+    def cancel(self) -> None:
+        """End it everywhere; what has arrived is removed unless it is to be kept."""
+        if not self._ending.is_set():
+            self._ending.set()
+            for remote in self._remotes():
+                ask(remote, "finish", self.id, self._settings.keep_partial)
+
+    def pause(self, paused: bool = True) -> None:
+        with self._lock:
+            if self._paused == paused:
+                return
+            self._paused = paused
+        for recipient in self._recipients:
+            if recipient.remote is not None and not recipient.ended:
+                ask(recipient.remote, "pause" if paused else "resume", self.id)
+        self._emit((Paused if paused else Resumed)(transfer=self.id))
+
+    def _obey(self, wanted: str) -> None:
+        if wanted == "cancel":
+            self.cancel()
+        else:
+            self.pause(wanted == "pause")
+
+    # The course of it
+
+    def _serve_all(self) -> None:
+        with ThreadPoolExecutor(len(self._recipients), thread_name_prefix="transfer leg") as pool:
+            try:
+                list(pool.map(self._first_accept, self._recipients))
+                self._plan([recipient for recipient in self._recipients if recipient.accepted])
+                running = [pool.submit(self._run_leg, each) for each in self._recipients if not each.ended]
+                for leg in running:
+                    leg.result()
+            except BaseException:
+                self.cancel()
+                raise
+
+    def _first_accept(self, recipient: Recipient) -> None:
+        try:
+            self._accept(recipient)
+        except TransferProblem as problem:
+            if not is_worth_a_retry(problem):
+                self._fail(recipient, problem)
+
+    def _accept(self, recipient: Recipient) -> None:
+        if recipient.remote is None:
+            recipient.remote = self._connect(recipient.id, False)
+        settings = self._settings
+        spec = {
+            "listing": self._sender.about["listing"],
+            "secret": self._secret,
+            "chunk_size": self._chunk_size,
+            "dest": settings.dest,
+            "overwrite": settings.overwrite,
+            "fsync": settings.fsync,
+            "keep_partial": settings.keep_partial,
+            "limit": settings.limit,
+        }
+        recipient.chunks = self._sender.about["chunks"]
+        recipient.accept(spec, self._sender.hashes)
+
+    def _run_leg(self, recipient: Recipient) -> None:
+        problem: TransferProblem | None = None
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._attempt(recipient, problem)
+                return
+            except TransferProblem as failed:
+                problem = failed
+            if self._ending.is_set() or attempt == ATTEMPTS or not is_worth_a_retry(problem):
+                break
+            self._pause_before_retry(recipient, attempt, problem)
+        if problem is not None:
+            self._fail(recipient, problem)
+
+    def _attempt(self, recipient: Recipient, last: TransferProblem | None) -> None:
+        if self._ending.is_set():
+            raise TransferProblem(CANCELLED_CODE, "the transfer was cancelled")
+        if last is not None or recipient.leg is None:
+            self._mend(recipient, last)
+        recipient.state = RUNNING
+        self._receive(recipient)
+        bad = recipient.settle(self._sender.hashes())
+        if bad:
+            raise TransferProblem(BAD_CHUNK, f"{bad} chunks that {recipient.id} got are not the source's")
+        recipient.state = HAS_IT
+        assert recipient.receipt
+        recipient.done_bytes = recipient.receipt.bytes
+        self._emit(RecipientDone(transfer=self.id, recipient=recipient.id, receipt=recipient.receipt))
+
+    def _pause_before_retry(self, recipient: Recipient, attempt: int, problem: TransferProblem) -> None:
+        recipient.retries += 1
+        pause = 0.0 if problem.code == BAD_CHUNK else min(_LONGEST_PAUSE, self._retry_pause * 2 ** (attempt - 1))
+        self._emit(Retry(transfer=self.id, recipient=recipient.id, attempt=attempt + 1, why=str(problem), pause=pause))
+        self._ending.wait(pause)
+
+    def _receive(self, recipient: Recipient) -> None:
+        leg = recipient.leg
+        assert leg
+        source = self._router.remote(leg.source)
+        if leg.plane == planning.RAY and source is not None and source.actor is None:
+            recipient.wait(ask(source, "push", self.id, recipient.party.actor))
+            return
+        if leg.dialled:
+            self._have_served(leg.source, recipient)
+        recipient.pull(self._router.peers(leg), _PULL)
+
+    def _have_served(self, source: str, recipient: Recipient) -> None:
+        remote = self._router.remote(source)
+        if remote is not None and recipient.remote is not None:
+            ask(remote, "serve_by_dialling", self.id, recipient.remote.addresses, _PULL["streams"], source)
+
+    def _mend(self, recipient: Recipient, problem: TransferProblem | None) -> None:
+        """Before it is tried again: whoever is gone is started anew, and its way is looked for again."""
+        self._sender.revive()
+        if problem is not None and problem.code == LOST:
+            recipient.accepted = False
+            recipient.remote = self._connect(recipient.id, True)
+        if not recipient.accepted:
+            self._accept(recipient)
+        self._plan([recipient])
+
+    def _fail(self, recipient: Recipient, problem: TransferProblem) -> None:
+        recipient.state, recipient.problem = HAS_FAILED, problem
+        if recipient.remote is not None and not self._ending.is_set():
+            ask(recipient.remote, "finish", self.id, True)  # kept: sent again, it goes on where it was
+            self._relieve(recipient)
+        if not self._ending.is_set():
+            self._emit(RecipientFailed(transfer=self.id, recipient=recipient.id, problem=problem.as_dict()))
+
+    def _relieve(self, gone: Recipient) -> None:
+        """Those who took from it ask others by themselves; a sender that listens nowhere has to dial them."""
+        if not self._sender.remote.addresses:
+            for other in self._recipients:
+                if other.leg and other.leg.source == gone.id and not other.ended:
+                    self._have_served(self._sender.id, other)
+
+    def _plan(self, joining: Sequence[Recipient]) -> None:
+        routes = tuple(Route(leg.recipient, leg.plane, leg.why, leg.path) for leg in self._router.route(joining))
+        if routes:
+            self._emit(Planned(transfer=self.id, routes=routes))
+
+    # Around it
+
+    def _remotes(self) -> Iterable[Remote]:
+        sender = getattr(self._sender, "remote", None)
+        return [remote for remote in (sender, *(each.remote for each in self._recipients)) if remote is not None]
+
+    def _say_goodbye(self) -> None:
+        keep = self._settings.keep_partial if self._ending.is_set() else True
+        asked = [(remote.id, ask(remote, "finish", self.id, keep)) for remote in self._remotes()]
+        deadline = time.monotonic() + _FAREWELL
+        for name, future in asked:
+            try:
+                result(future, name, max(0.0, deadline - time.monotonic()))
+            except (TransferProblem, TimeoutError):
+                continue  # it is gone; its lease ends what is left there
+
+    def _emit(self, event: Event) -> None:
+        with self._lock:
+            self._stream.emit(event)
+
+    def _started(self) -> Started:
+        about, settings = self._sender.about, self._settings
+        return Started(
+            transfer=self.id,
+            source=":".join(self._source),
+            recipients=tuple(recipient.id for recipient in self._recipients),
+            dest=settings.dest,
+            plane=settings.plane,
+            size=self._sender.total,
+            files=int(about.get("files", 0)),
+            chunks=int(about.get("chunks", 0)),
+            options=vars(settings),
+        )
+
+    def _concluded(self, problem: TransferProblem | None) -> Outcome:
+        have = [each for each in self._recipients if each.state == HAS_IT]
+        others = {each.id: each.problem.as_dict() for each in self._recipients if each.problem is not None}
+        seconds = time.monotonic() - self._began
+        state = DONE if len(have) == len(self._recipients) else CANCELLED if self._ending.is_set() else FAILED
+        told = problem.as_dict() if problem else None
+        outcome = Outcome(
+            transfer=self.id,
+            state=state,
+            bytes=self._sender.total,
+            seconds=seconds,
+            root_hash=self._sender.root_hash,
+            retries=sum(each.retries + each.stream_retries for each in self._recipients),
+            receipts={each.id: each.receipt for each in have if each.receipt},
+            problems=others,
+            problem=told,
+        )
+        if state == CANCELLED:
+            self._emit(Cancelled(transfer=self.id, kept_partial=self._settings.keep_partial))
+        else:
+            moved = sum(receipt.bytes - receipt.had for receipt in outcome.receipts.values())
+            self._emit(
+                Finished(
+                    transfer=self.id,
+                    state=state,
+                    bytes=outcome.bytes,
+                    seconds=seconds,
+                    rate=moved / seconds if seconds else 0.0,
+                    root_hash=outcome.root_hash,
+                    retries=outcome.retries,
+                    done=tuple(outcome.receipts),
+                    failed=tuple(others),
+                    problem=told,
+                )
+            )
+        return outcome

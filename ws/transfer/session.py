@@ -1,0 +1,251 @@
+"""A connection to a Ray cluster for transfers: its nodes, and a party on each that is needed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from ws.cluster.connect import Wish
+from ws.cluster.helper import init_arguments
+from ws.cluster.nodes import Node, NodeState, NodeTracker, SeenNode
+from ws.cluster.versions import Versions, mismatch
+from ws.errors import EnvironmentProblem
+from ws.node.secret import Token, revealed
+from ws.transfer.entrance import Entrance, find_entrance
+from ws.transfer.here import HereParty
+from ws.transfer.onnode.casting import NAMESPACE, ON_DEMAND, CastingNode
+from ws.transfer.onnode.problems import LOST, TransferProblem
+from ws.transfer.remote import HERE, ActorRemote, LocalRemote, Remote, answer_of, lost
+
+_ATTEMPTS = 3
+_START = 90.0
+"""Seconds that an actor may take to start: a busy node needs some for a new process alone."""
+_ANSWER = 10.0
+_UPSTREAM = ("Initialization failure from server", "Starting Ray client server failed")
+"""https://github.com/ray-project/ray/issues/63202"""
+
+
+class Session:
+    """One connection; made by `open`. Methods may be called from several threads. `close` ends it and its actors."""
+
+    def __init__(self, entrance: Entrance) -> None:
+        self.where = entrance.address
+        self._tracker = NodeTracker()
+        self._lock = threading.Lock()
+        self._making: dict[str, threading.Lock] = {}
+        self._parties: dict[str, Remote] = {}
+        self._name = secrets.token_hex(3)
+        self._made = 0
+        self._theirs: dict[str, tuple[Any, dict[str, Any]]] | None = None
+        self._look()
+
+    @classmethod
+    def open(cls, wish: Wish, note: Callable[[str], None] = lambda text: None) -> Session:
+        """A session with the cluster that is wished for; one at a time in a process, as Ray has it.
+
+        Through Ray Client where it answers, else as a driver where this machine is one of the cluster's. Never with a
+        runtime_env: nothing is uploaded, and nothing is installed.
+
+        Raises:
+            EnvironmentProblem: there is none, or it lets nobody in (TokenRefused, Mismatch among them).
+        """
+        return cls(_connected(wish, note))
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes by number, dead ones included."""
+        with self._lock:
+            return tuple(self._tracker.nodes())
+
+    def party(self, party_id: str, fresh: bool = False) -> Remote:
+        """The party `here`, or of the node of that id; `fresh`: the last one is gone. Started where there is none.
+
+        Raises:
+            TransferProblem: lost, where the node is not there or does not start an actor.
+        """
+        with self._lock:
+            making = self._making.setdefault(party_id, threading.Lock())
+        with making:
+            known = self._parties.get(party_id)
+            if known is not None and not (fresh and _is_gone(known)):
+                return known
+            made = self._here() if party_id == HERE else self._on(party_id, fresh=fresh)
+            self._parties[party_id] = made
+            return made
+
+    def close(self) -> None:
+        """Disconnect; what runs on the nodes for this session ends with it."""
+        import ray
+
+        for remote in self._parties.values():
+            if isinstance(remote, LocalRemote):
+                remote.close()
+        ray.shutdown()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _look(self) -> None:
+        import ray
+
+        seen = [_seen(info) for info in ray.nodes()]
+        with self._lock:
+            self._tracker.update(seen)
+
+    def _here(self) -> Remote:
+        from ws.transfer.onnode.ray_link import links
+
+        return LocalRemote(HERE, HereParty(links))
+
+    def _on(self, node_id: str, *, fresh: bool) -> Remote:
+        if fresh:
+            self._look()
+        node = next((each for each in self.nodes if each.id == node_id), None)
+        if node is None or node.state is NodeState.dead:
+            raise TransferProblem(LOST, f"{node_id} is not there", "the cluster takes it for dead", "ws nodes")
+        if not fresh and (theirs := self._casting_nodes().get(node.seen.node_id)):
+            return ActorRemote(node_id, *theirs)
+        return self._start(node)
+
+    def _start(self, node: Node) -> Remote:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        with self._lock:
+            self._made += 1
+            name = f"{ON_DEMAND}{node.id}-{self._name}-{self._made}"
+        where = NodeAffinitySchedulingStrategy(node.seen.node_id, soft=False)
+        try:
+            actor = CastingNode.options(scheduling_strategy=where).remote(name, 0)
+            about = ray.get(actor.start.remote(), timeout=_START)
+        except Exception as error:  # Ray raises many kinds
+            raise lost(node.id, f"no actor starts there: {_first_line(error)}") from error
+        return ActorRemote(node.id, actor, answer_of(about, node.id))
+
+    def _casting_nodes(self) -> dict[str, tuple[Any, dict[str, Any]]]:
+        """Those that users made, by Ray's id of their node: asked once, as they tell where they are."""
+        import ray
+
+        with self._lock:
+            if self._theirs is None:
+                named = [each["name"] for each in ray.util.list_named_actors(all_namespaces=True) if _is_theirs(each)]
+                asked = [(actor, actor.start.remote()) for name in named if (actor := _casting_node(name))]
+                self._theirs = {}
+                for actor, ref in asked:
+                    about = _answered(ref)
+                    if about and "node_id" in about:
+                        self._theirs.setdefault(about["node_id"], (actor, about))
+            return self._theirs
+
+
+def _connected(wish: Wish, note: Callable[[str], None]) -> Entrance:
+    entrance = find_entrance(wish, note)
+    _prepare_environment(wish.token if entrance.wants_token else "")
+    for attempt in range(_ATTEMPTS):
+        try:
+            _init(entrance, wish.namespace or NAMESPACE)
+            break
+        except Exception as error:
+            _shut_down()
+            if attempt + 1 == _ATTEMPTS or not any(words in str(error) for words in _UPSTREAM):
+                raise _translated(error, entrance) from error
+    return entrance
+
+
+def _init(entrance: Entrance, namespace: str) -> None:
+    import logging
+
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    arguments = init_arguments(namespace)
+    ray.init(entrance.address, logging_level=logging.ERROR, log_to_driver=False, **arguments)
+
+
+def _shut_down() -> None:
+    import ray
+
+    ray.shutdown()
+
+
+def _prepare_environment(token: Token) -> None:
+    """Before Ray is imported, which reads it then."""
+    # Under `uv run`, Ray would have every worker of the cluster run by uv, with this folder uploaded.
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    os.environ.pop("RAY_ADDRESS", None)  # it has been heeded, and Ray would take it for more than it is
+    os.environ["RAY_AUTH_MODE"] = "token" if token else "disabled"
+    if token:
+        os.environ["RAY_AUTH_TOKEN"] = revealed(token)
+
+
+def _translated(error: Exception, entrance: Entrance) -> EnvironmentProblem:
+    import re
+
+    refused = re.search(r"cluster was started with:\s*Ray: (\S+)\s*Python: (\S+)", str(error))
+    if refused and (obstacle := mismatch(Versions(refused[1], refused[2]), Versions.ours())):
+        return obstacle
+    return EnvironmentProblem(f"no connection to {entrance.address}", _first_line(error), "ws discover shows what there is")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+
+
+def _seen(info: dict[str, Any]) -> SeenNode:
+    return SeenNode(
+        node_id=info["NodeID"],
+        name=info.get("NodeName") or info["NodeManagerAddress"],
+        address=info["NodeManagerAddress"],
+        alive=info["Alive"],
+        head="node:__internal_head__" in info["Resources"],
+        total=info["Resources"],
+        labels=info.get("Labels") or {},
+        hostname=info.get("NodeManagerHostname"),
+        port=info.get("NodeManagerPort"),
+    )
+
+
+def _is_theirs(named: dict[str, str]) -> bool:
+    return named["namespace"] == NAMESPACE and not named["name"].startswith(ON_DEMAND)
+
+
+def _casting_node(name: str) -> Any:
+    """The actor of that name, where it is one; None: it has gone meanwhile, or is something else."""
+    import ray
+
+    try:
+        actor = ray.get_actor(name, NAMESPACE)
+    except ValueError:
+        return None
+    return actor if hasattr(actor, "read_block") and hasattr(actor, "start") else None
+
+
+def _answered(ref: Any) -> dict[str, Any] | None:
+    import ray
+
+    try:
+        answer = ray.get(ref, timeout=_ANSWER)
+    except Exception:  # it is of no use, for whatever reason
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _is_gone(remote: Remote) -> bool:
+    """Whether it does not answer any more; here always does."""
+    if isinstance(remote, LocalRemote):
+        return False
+    deadline = time.monotonic() + _ANSWER
+    try:
+        answer_of(remote.call("start").result(deadline - time.monotonic()), remote.id)
+    except Exception:  # whatever Ray raises
+        return True
+    return False
