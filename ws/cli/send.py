@@ -171,7 +171,7 @@ def run_jobs(
     with closing(History()) as history, connect(cluster, progress) as session:
         for job in jobs(session.nodes):
             view = JsonView() if as_json else PeopleView()
-            options = {"command": command, **job.as_options(), **cluster.as_options()}
+            options = {"command": command, **job.as_options(), **cluster.as_options(), "address": session.where}
             ended = Run(history, view, options, resumes).run(work_of(session, job, history))
             code = max(code, ended)
             if ended == INTERRUPTED:

@@ -87,7 +87,7 @@ class Run:
             self._await(ended)
         if raised and not self._cancelled:
             raise _translated(raised[0])
-        return INTERRUPTED if self._cancelled else self.code
+        return INTERRUPTED if self._cancelled and self.code else self.code
 
     def _await(self, ended: threading.Event) -> None:
         while not ended.is_set():
@@ -149,7 +149,7 @@ def connect(cluster: Cluster, progress: Progress) -> Session:
         return Session.open(wish, progress.warn)
 
 
-def work_of(session: Any, job: Job, history: History) -> Callable[[Callable[[Event], None]], object]:
+def work_of(session: Session, job: Job, history: History) -> Callable[[Callable[[Event], None]], object]:
     """What runs the job, for Run.run."""
     from ws.transfer import coordinator
 

@@ -1,0 +1,241 @@
+"""`ws send` and `ws fetch` between real parties of this process; over Ray they are in tests/transfer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.cli.transfer_stage import Stage, sending, stage
+from ws.cli import run
+from ws.cli.transfer_run import Cluster
+from ws.transfer.history import History
+from ws.transfer.records import TransferRecord
+
+SIZE = 300_000
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    with stage(tmp_path / "cluster", monkeypatch) as made:
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        yield made
+
+
+@pytest.fixture
+def content() -> bytes:
+    return random.Random(1).randbytes(SIZE)
+
+
+def history() -> list[TransferRecord]:
+    with closing(History()) as kept:
+        return kept.transfers()
+
+
+# Sending
+
+
+def test_a_file_goes_to_a_node(cluster: Stage, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("model.bin").write_bytes(content)
+    assert run(["send", "model.bin", "--to", "ray-gpu"]) == 0
+    there = cluster.root(2) / "model.bin"
+    assert there.read_bytes() == content
+    shown = capsys.readouterr()
+    result, hashed = shown.out.splitlines()
+    assert result.startswith("✓ ray_node_2: 293.0 KiB in ")
+    assert result.endswith(f"stream): {there}")
+    assert hashed == f"hash {hashlib.sha256(content).hexdigest()}"
+    first, second = shown.err.splitlines()
+    assert first.startswith(f"here:{Path('model.bin').absolute()} (1 file, 293.0 KiB) to ray_node_2, transfer ")
+    assert second.startswith("  ray_node_2: stream, ")
+
+
+def test_a_node_sends_to_all_others(cluster: Stage, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    (cluster.root(1) / "data").mkdir()
+    (cluster.root(1) / "data" / "a").write_bytes(content)
+    (cluster.root(1) / "data" / "b").write_bytes(b"")
+    assert run(["send", "ray_node_1:data/", "--all", "--dest", "in/"]) == 0
+    for number in (2, 3):
+        assert (cluster.root(number) / "in" / "data" / "a").read_bytes() == content
+        assert (cluster.root(number) / "in" / "data" / "b").read_bytes() == b""
+    out = capsys.readouterr().out.splitlines()
+    assert {line.partition(": ")[0] for line in out[:2]} == {"✓ ray_node_2", "✓ ray_node_3"}
+    assert out[2].startswith("2 of 2 recipients have it, in ")
+    assert len(out) == 4
+
+
+def test_several_sources_are_sent_one_after_the_other(cluster: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        Path(name).write_text(name)
+    assert run(["send", "a", "b", "--to", "ray_node_1", "--dest", "in/"]) == 0
+    assert {path.name for path in (cluster.root(1) / "in").iterdir()} == {"a", "b"}
+    assert [record.state for record in history()] == ["done", "done"]
+    capsys.readouterr()
+
+
+def test_a_name_with_a_colon_is_a_file_here_where_it_says_so(cluster: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a:b").write_text("x")
+    assert run(["send", "./a:b", "--to", "ray_node_1"]) == 0
+    assert (cluster.root(1) / "a:b").read_text() == "x"
+    assert run(["send", "a:b", "--to", "ray_node_1"]) == 2
+    assert "→ for the file of this name here: ./a:b" in capsys.readouterr().err
+
+
+def test_one_recipient_that_fails_does_not_stop_the_other(
+    cluster: Stage, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("model.bin").write_bytes(content)
+    (cluster.root(3) / "model.bin").write_bytes(b"other")
+    assert run(["send", "model.bin", "--to", "ray_node_2", "--to", "ray_node_3"]) == 1
+    assert (cluster.root(2) / "model.bin").read_bytes() == content
+    assert (cluster.root(3) / "model.bin").read_bytes() == b"other"
+    shown = capsys.readouterr()
+    assert "✓ ray_node_2: " in shown.out
+    assert "1 of 2 recipients has it" in shown.out
+    assert "✗ ray_node_3: " in shown.err
+    assert "--overwrite" in shown.err
+    assert run(["send", "model.bin", "--to", "ray_node_3", "--overwrite"]) == 0
+    assert (cluster.root(3) / "model.bin").read_bytes() == content
+    capsys.readouterr()
+
+
+def test_what_is_there_is_not_sent_again(cluster: Stage, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("model.bin").write_bytes(content)
+    assert run(["send", "model.bin", "--to", "ray_node_2"]) == 0
+    assert run(["send", "model.bin", "--to", "ray_node_2"]) == 0
+    assert "all of it was there before" in capsys.readouterr().out
+
+
+def test_a_source_that_a_node_does_not_have_fails_with_its_name(cluster: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["send", "ray_node_1:nothing", "--to", "ray_node_2"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "✗ there is no " in shown.err
+    assert "nothing" in shown.err
+
+
+def test_a_node_that_is_lost_is_a_problem_of_its_own(cluster: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a").write_text("x")
+    cluster.lost.add("ray_node_1")
+    assert run(["send", "ray_node_1:x", "--to", "ray_node_2"]) == 1
+    assert "✗ ray_node_1 is not there\n  the cluster takes it for dead\n→ ws nodes" in capsys.readouterr().err
+
+
+def test_json_is_an_event_a_line_and_nothing_else(cluster: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a").write_text("x")
+    assert run(["send", "a", "--to", "ray_node_1", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    events = [json.loads(line) for line in shown.out.splitlines()]
+    assert [event["event"] for event in events if event["event"] != "progress"] == [
+        "started",
+        "planned",
+        "recipient_done",
+        "finished",
+    ]
+    done = events[-2]["receipt"]
+    assert (done["bytes"], done["place"], done["plane"]) == (1, str(cluster.root(1) / "a"), "stream")
+
+
+# Fetching
+
+
+def test_a_file_comes_here(cluster: Stage, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    (cluster.root(3) / "result.bin").write_bytes(content)
+    assert run(["fetch", "ray-b:result.bin", "."]) == 0
+    assert Path("result.bin").read_bytes() == content
+    assert "✓ here: 293.0 KiB in " in capsys.readouterr().out
+    assert run(["fetch", "ray-b:result.bin", "new/name.bin"]) == 0
+    assert Path("new/name.bin").read_bytes() == content
+    capsys.readouterr()
+
+
+# Wrong use: told before anything is sent
+
+
+@pytest.mark.parametrize(
+    ("argv", "told", "mend"),
+    [
+        (["send"], "SRC", "--help"),
+        (["send", "a"], "nobody receives it", "--all"),
+        (["send", "a", "--to", "ray_node_1", "--all"], "exclude each other", "leave one"),
+        (["send", "none", "--all"], "there is no file", "NODE:PATH"),
+        (["send", "ray_node_1:", "--all"], "names no path", "ray_node_1:data"),
+        (["send", "ray_node_1:x", "--to", "ray-cpu"], "is the sender", "another node"),
+        (["send", "a", "--to", "ray-gpo"], "there is no node 'ray-gpo'", "did you mean ray-gpu?"),
+        (["send", "ray-gpo:x", "--to", "ray-gpu"], "there is no node 'ray-gpo'", "did you mean ray-gpu?"),
+        (["send", "a", "--to", "here"], "can't be a recipient", "ws fetch"),
+        (["send", "a", "a", "--all", "--dest", "name"], "can't be the name of 2 sources", "name/"),
+        (["send", "a", "--all", "--limit", "fast"], "'fast' is no size", "50M"),
+        (["send", "a", "--all", "--plane", "air"], "air", "--help"),
+        (["fetch", "a", "."], "names no node", "ws fetch ray_node_1"),
+        (["fetch", "nope:x", "."], "there is no node 'nope'", ""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_nonsense_is_wrong_use(
+    cluster: Stage, capsys: pytest.CaptureFixture[str], argv: list[str], told: str, mend: str
+) -> None:
+    Path("a").write_text("x")
+    assert run(argv) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert told in shown.err
+    assert mend in shown.err
+    assert history() == []
+
+
+def test_the_same_node_twice_receives_once(cluster: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a").write_text("x")
+    assert run(["send", "a", "--to", "ray-gpu", "--to", "ray_node_2"]) == 0
+    shown = capsys.readouterr()
+    assert "! ray_node_2 is named twice" in shown.err
+    assert shown.out.count("✓") == 1
+
+
+# What is kept
+
+
+def test_all_that_it_takes_to_run_it_again_is_kept(cluster: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a").write_text("x")
+    Path("token").write_text("secret")
+    assert run(["send", "a", "--to", "ray-gpu", "--address", "ray://x:1", "--token-file", "token", "--limit", "50M"]) == 0
+    assert cluster.connected == [Cluster("ray://x:1", Path("token"))]
+    [record] = history()
+    assert record.options["source"] == {"node": "here", "path": str(Path("a").absolute())}
+    assert record.options["recipients"] == ["ray_node_2"]
+    assert record.options["names"] == {"ray_node_2": "ray-gpu"}
+    assert record.options["limit"] == 50_000_000
+    assert record.options["address"] == cluster.where
+    assert Cluster.of(record.options) == Cluster(cluster.where, Path("token").absolute())
+    assert "secret" not in json.dumps(record.as_json())
+    capsys.readouterr()
+
+
+# Ends
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_ctrl_c_cancels_in_order(tmp_path: Path, keep: bool) -> None:
+    with sending(tmp_path, *(["--keep-partial"] if keep else [])) as process:
+        assert process.stderr
+        assert process.stdout
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(30) == 130, rest
+        assert process.stdout.read() == ""
+    assert "cancelling; Ctrl-C again ends at once" in rest
+    assert ("what came so far stays" if keep else "nothing unfinished is left") in rest
+    assert "Traceback" not in rest
+    left = [path.name for path in (tmp_path / "cluster" / "ray_node_1").iterdir()]
+    assert ("big.bin.part" in left) is keep
+    assert "big.bin" not in left
+    with closing(History(tmp_path / "cluster" / "state")) as kept:
+        assert [record.state for record in kept.transfers()] == ["cancelled"]
