@@ -38,6 +38,13 @@ COMMANDS = [
     ["verify"],
     ["nodes"],
     ["discover"],
+    ["send"],
+    ["fetch"],
+    ["transfers"],
+    ["transfers", "show"],
+    ["transfers", "cancel"],
+    ["transfers", "pause"],
+    ["transfers", "resume"],
     ["doctor"],
     ["image"],
     ["image", "build"],
@@ -397,6 +404,17 @@ def test_colour_is_for_terminals_that_want_it(tmp_path: Path, env: dict[str, str
 
 def test_completion_is_offered(ws: Ws) -> None:
     assert "--show-completion" in ws("--help").out
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    program = (
+        "import sys; from ws.cli import run; run(['--help']); run(['send', '--help']);"
+        "print([name for name in ('ray', 'sqlite3', 'rich', 'ws.transfer.history') if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stderr == "[]\n"
 
 
 def test_ray_is_not_imported_by_commands_that_do_not_talk_to_it(tmp_path: Path) -> None:
