@@ -94,7 +94,7 @@ def root_hash(layout: Layout, hashes: bytes) -> str:
     """One hash for the whole, in hexadecimal. `hashes`: the chunks' SHA-256, 32 bytes each, in order.
 
     One file of at most one chunk: the SHA-256 of its content, as `sha256sum` gives it. Otherwise the SHA-256 of `hashes`,
-    which for one file is what `split --bytes=8M --filter='sha256sum | cut -c-64 | xxd -r -p' FILE | sha256sum` gives.
+    which for one file is what `split --bytes=8M --filter='sha256sum | cut -c-64' FILE | xxd -r -p | sha256sum` gives.
     """
     if len(layout.entries) == 1 and layout.entries[0].kind == FILE and layout.count <= 1:
         return hashes.hex() if layout.count else hashlib.sha256(b"").hexdigest()

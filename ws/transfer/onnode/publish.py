@@ -131,6 +131,7 @@ class Publisher:
             self._dress_folders(self._staging.tree, set(range(len(self._listing.entries))), itself=True)
             try:
                 os.rename(part, self._name, src_dir_fd=parent, dst_dir_fd=parent)
+                self._staging.tree.open_big = self._staging.tree.open
                 return self._staging.tree
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -90,6 +91,8 @@ class Reader(Chunks):
     def read_problem(self, error: OSError, index: int) -> TransferProblem:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             return self._changed(index, "it is gone")
+        if error.errno == errno.ESPIPE:
+            return self._changed(index, "it is no file any more")
         return reading_problem(error, self._path(index))
 
     def close(self) -> None:

@@ -57,6 +57,8 @@ class Staging:
         if status is None:
             return
         if stat.S_ISDIR(status.st_mode):
+            for _, _, _, folder in os.fwalk(self.part, dir_fd=self.parent):
+                os.fchmod(folder, 0o700)  # else one with its final mode may bar the way
             shutil.rmtree(self.part, dir_fd=self.parent)
         else:
             os.unlink(self.part, dir_fd=self.parent)
@@ -64,20 +66,30 @@ class Staging:
     def open(self) -> None:
         """Make the part, or take the one that is there; a folder's folders, too."""
         if not self.listing.is_folder:
-            os.close(os.open(self.part, _WRITING | os.O_CREAT, 0o600, dir_fd=self.parent))
             self._tree = Tree(os.dup(self.parent), self.listing, self.part)
+            self._tree.open_big = self._open_big
+            os.close(self._open_big(0))
             return
-        make_folder(self.parent, self.part)
+        _ready_folder(self.parent, self.part)
         self._tree = Tree(os.open(self.part, FOLDER_FLAGS, dir_fd=self.parent), self.listing)
+        self._tree.open_big = self._open_big
         for index, entry in enumerate(self.listing.entries):
             if entry.kind == FOLDER:
                 path, name = self._tree.split(index)
                 with self._tree.folder(path) as folder:
-                    make_folder(folder, name)
+                    _ready_folder(folder, name)
 
-    def open_big(self, index: int) -> int:
-        """A descriptor to write a file that is larger than a chunk."""
-        return self.tree.open(index, _WRITING | os.O_CREAT)
+    def _open_big(self, index: int) -> int:
+        """For writing and reading: who writes a chunk and who serves one share it."""
+        try:
+            return self.tree.open(index, _WRITING | os.O_CREAT)
+        except PermissionError:  # an earlier try was killed when it had set the mode
+            descriptor = self.tree.open(index)
+            try:
+                os.fchmod(descriptor, 0o600)
+            finally:
+                os.close(descriptor)
+            return self.tree.open(index, _WRITING)
 
     def reserve(self, wanted: list[int]) -> None:
         """Room for the big files among the entries `wanted`; sparse ones get their length alone."""
@@ -85,7 +97,7 @@ class Staging:
             entry = self.listing.entries[index]
             if entry.kind != FILE or entry.size <= self.layout.chunk_size:
                 continue
-            with self.tree.shared(index, self.open_big) as descriptor:
+            with self.tree.shared(index) as descriptor:
                 if os.fstat(descriptor).st_size > entry.size or entry.sparse or not reserve(descriptor, entry.size):
                     os.ftruncate(descriptor, entry.size)
 
@@ -168,6 +180,16 @@ def make_folder(folder: int, name: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _ready_folder(folder: int, name: str) -> None:
+    """It is there, and can be written to: one that an earlier try left may have its final mode."""
+    if not make_folder(folder, name):
+        descriptor = os.open(name, FOLDER_FLAGS, dir_fd=folder)
+        try:
+            os.fchmod(descriptor, 0o755)
+        finally:
+            os.close(descriptor)
 
 
 def _part_name(name: str) -> str:

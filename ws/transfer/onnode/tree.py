@@ -17,11 +17,13 @@ _MOST_OPEN = 16
 class Tree:
     """Where the entries are: below the folder `top`, whose descriptor it owns.
 
-    `alone`: the name there of the one file of a listing that is no folder.
+    `alone`: the name there of the one file of a listing that is no folder. Attribute `open_big`: opens what is `shared`,
+    for reading unless it is replaced.
     """
 
     def __init__(self, top: int, listing: Listing, alone: str = "") -> None:
         self.top = top
+        self.open_big: Callable[[int], int] = self.open
         self._entries = listing.entries
         self._alone = alone
         self._folders = Handles(_MOST_OPEN)
@@ -64,9 +66,9 @@ class Tree:
             return os.open(name, flags, mode, dir_fd=folder)
 
     @contextmanager
-    def shared(self, index: int, opener: Callable[[int], int] | None = None) -> Iterator[int]:
-        """A descriptor of a big file that stays open for the next who asks."""
-        descriptor = self._files.take(index, lambda: (opener or self.open)(index))
+    def shared(self, index: int) -> Iterator[int]:
+        """A descriptor of a big file, made by `open_big`, that stays open for the next who asks."""
+        descriptor = self._files.take(index, lambda: self.open_big(index))
         try:
             yield descriptor
         finally:

@@ -22,7 +22,7 @@ class BigPart:
     def __init__(self, staging: Staging, chunk: int) -> None:
         self._held = ExitStack()
         self._index, self._offset, length = staging.layout.first_segment(chunk)
-        self._descriptor = self._held.enter_context(staging.tree.shared(self._index, staging.open_big))
+        self._descriptor = self._held.enter_context(staging.tree.shared(self._index))
         # Where the disk holds data of an earlier try, zeros must be written like all else.
         self.is_unwritten = is_unwritten(self._descriptor, self._offset, length)
         self._leaves_holes = self.is_unwritten and staging.listing.entries[self._index].sparse
@@ -64,7 +64,13 @@ class SmallPart:
     def _next(self) -> None:
         self._index, _, self._left = next(self._segments)
         if self._is_wanted(self._index):
-            self._descriptor = self._folder.open(self._tree, self._index, _CREATING, 0o600)
+            try:
+                self._descriptor = self._folder.open(self._tree, self._index, _CREATING, 0o600)
+            except PermissionError:  # it is there from an earlier try, with its final mode
+                path, name = self._tree.split(self._index)
+                with self._tree.folder(path) as folder:
+                    os.unlink(name, dir_fd=folder)
+                self._descriptor = self._folder.open(self._tree, self._index, _CREATING, 0o600)
 
     def _finish(self) -> None:
         if self._descriptor >= 0:

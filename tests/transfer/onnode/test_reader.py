@@ -1,0 +1,163 @@
+"""A source being served."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.transfer.onnode.copying import content, make_tree
+from ws.transfer.onnode.entries import scan_here
+from ws.transfer.onnode.layout import Layout
+from ws.transfer.onnode.problems import TransferProblem
+from ws.transfer.onnode.reader import Reader
+
+
+def reader_of(path: Path, chunk_size: int = 64 << 10) -> Reader:
+    place, listing = scan_here(str(path))
+    return Reader(place, listing, Layout(listing.entries, chunk_size))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[Reader]:
+    make_tree(tmp_path / "top")
+    reader = reader_of(tmp_path / "top")
+    yield reader
+    reader.close()
+
+
+def joined(reader: Reader, chunk: int) -> bytes:
+    return b"".join(bytes(piece) for piece in reader.pieces(chunk))
+
+
+def test_chunks_are_the_files_bytes_and_hashed_as_they_are_read(source: Reader, tmp_path: Path) -> None:
+    held: dict[int, bytes] = {}
+    for chunk in range(source.layout.count):
+        data = bytes(source.layout.length(chunk)) if source.is_hole(chunk) else joined(source, chunk)
+        assert source.digest(chunk) == hashlib.sha256(data).digest()
+        for index, offset, length in source.layout.segments(chunk):
+            assert len(held.setdefault(index, b"")) == offset
+            held[index] += data[:length]
+            data = data[length:]
+    for index, data in held.items():
+        assert (tmp_path / "top" / source.layout.entries[index].path).read_bytes() == data
+
+
+def test_pieces_are_of_at_most_a_mebibyte(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content((3 << 20) + 5, 1))
+    reader = reader_of(tmp_path / "file", 8 << 20)
+    assert [len(piece) for piece in reader.pieces(0)] == [1 << 20, 1 << 20, 1 << 20, 5]
+    reader.close()
+
+
+def test_several_threads_read_at_once(source: Reader) -> None:
+    alone = [joined(source, chunk) for chunk in range(source.layout.count)]
+    wrong: list[int] = []
+
+    def read() -> None:
+        for chunk in range(source.layout.count):
+            if joined(source, chunk) != alone[chunk]:
+                wrong.append(chunk)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_two_chunks_read_in_turns_by_one_thread_do_not_share_a_buffer(source: Reader) -> None:
+    one, other = source.pieces(0), source.pieces(1)
+    first, second = bytes(next(one)), next(other)
+    assert first == joined(source, 0)[: len(first)]
+    assert bytes(second) == joined(source, 1)[: len(second)]
+
+
+def test_digests_computes_what_was_not_served(source: Reader) -> None:
+    list(source.pieces(0))
+    told: list[int] = []
+    hashes = source.digests(told.append)
+    assert sum(told) == source.layout.total
+    assert [hashes[32 * chunk :][:32] for chunk in range(source.layout.count)] == [
+        source.digest(chunk) for chunk in range(source.layout.count)
+    ]
+    with pytest.raises(TransferProblem, match="ended") as caught:
+        source.digests(stop=lambda: True)
+    assert caught.value.code == "cancelled"
+
+
+def test_a_file_larger_than_memory_that_is_sparse_costs_next_to_nothing(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(40 << 30)
+        file.seek(20 << 30)
+        file.write(b"here")
+    reader = reader_of(tmp_path / "file", 8 << 20)
+    data = [chunk for chunk in range(reader.layout.count) if not reader.is_hole(chunk)]
+    assert data == [(20 << 30) // (8 << 20)]
+    assert len(reader.digests()) == 32 * 5120
+    reader.close()
+
+
+def changed(reader: Reader, chunk: int) -> TransferProblem:
+    with pytest.raises(TransferProblem) as caught:
+        joined(reader, chunk)
+    assert caught.value.code == "source-changed"
+    with pytest.raises(TransferProblem) as again:
+        reader.check_unchanged()
+    assert again.value.code == "source-changed"
+    return caught.value
+
+
+def test_a_source_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content(300_000, 1))
+    reader = reader_of(path)
+    pieces = reader.pieces(1)
+    os.truncate(path, 100_000)
+    with pytest.raises(TransferProblem, match="shorter"):
+        list(pieces)
+    changed(reader, 4)
+    with pytest.raises(TransferProblem):
+        reader.digest(4)
+    reader.close()
+
+
+def test_a_source_that_is_written_to_is_an_error(source: Reader, tmp_path: Path) -> None:
+    source.check_unchanged()
+    small = next(index for index, entry in enumerate(source.layout.entries) if entry.path == "inner/08")
+    path = tmp_path / "top" / "inner" / "08"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + b"!")
+    problem = changed(source, source.layout.chunks_of(small)[0])
+    assert "inner/08" in problem.what
+
+
+def test_a_source_that_is_gone_or_replaced_is_an_error(source: Reader, tmp_path: Path) -> None:
+    small = next(index for index, entry in enumerate(source.layout.entries) if entry.path == "inner/09")
+    path = tmp_path / "top" / "inner" / "09"
+    path.unlink()
+    assert "gone" in changed(source, source.layout.chunks_of(small)[0]).why
+    path.symlink_to("/etc/passwd")
+    with pytest.raises(TransferProblem) as caught:
+        joined(source, source.layout.chunks_of(small)[0])
+    assert caught.value.code == "link-refused"
+    path.unlink()
+    os.mkfifo(path)
+    changed(source, source.layout.chunks_of(small)[0])
+
+
+def test_few_files_are_open_at_once(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / "top" / f"{number:02}").mkdir(parents=True)
+        (tmp_path / "top" / f"{number:02}" / "file").write_bytes(content(70_000, number))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    reader = reader_of(tmp_path / "top")
+    reader.digests()
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= 33
+    reader.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
