@@ -1,0 +1,89 @@
+"""Turns, figures and tables of bench/transfer.py."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from common import ratio, spread, verdict
+from transfer_nodes import DATA, Figures, Node, measure, note
+from transfer_peers import Peer
+
+MIB = 1 << 20
+Action = Callable[[], float | None]
+
+
+@dataclass
+class Contest:
+    """Tools that take turns at sending DATA/`name`, which is `size` bytes; `nodes`: all that work, the sender first."""
+
+    title: str
+    nodes: Sequence[Node]
+    name: str
+    size: int
+    actions: dict[str, Action] = field(default_factory=dict)
+    copied_to: dict[str, Sequence[Node]] = field(default_factory=dict)
+    says: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, Figures] = field(default_factory=dict)
+
+    def add(self, tool: str, action: Action, copied_to: Sequence[Node], says: str = "") -> None:
+        self.actions[tool], self.copied_to[tool], self.says[tool] = action, copied_to, says
+        self.figures[tool] = Figures()
+
+    def add_peers(self, peers: Sequence[Peer], sender: Node, recipients: Sequence[Node]) -> None:
+        for peer in peers:
+            if not peer.is_here([sender, *recipients]):
+                note(f"{peer.name} is not in the containers: left out (tools/get-peers)")
+                continue
+            peer.prepare(sender, recipients)
+            action = partial(peer.send, sender, recipients, self.name)
+            self.add(peer.name, action, recipients if peer.copies else (), peer.says)
+
+    def run(self, rounds: int) -> None:
+        wanted = digest(self.nodes[0], f"{DATA}/{self.name}")
+        order = list(self.actions)
+        for number in range(rounds + 1):
+            for tool in order:
+                clear(self.nodes)
+                measure(self.figures[tool], self.nodes, self.actions[tool], counts=number > 0)
+                for node in self.copied_to[tool]:
+                    if digest(node, f"{DATA}/in/{self.name}") != wanted:
+                        raise SystemExit(f"{tool}: the copy at {node.hostname} differs")
+            order.append(order.pop(0))
+            told = ", ".join(f"{tool} {figures.seconds[-1]:.2f}" for tool, figures in self.figures.items() if number)
+            note(f"{self.title}, round {number}: {told}" if number else f"{self.title}: warm")
+        clear(self.nodes)
+
+    def show(self, rounds: int) -> None:
+        print(f"\n{self.title}; {rounds} rounds, interleaved; median (min to max)")
+        print(f"{'':24}{'seconds':24}{'MB/s':>8}{'CPU s/GB':>10}{'MiB':>6}")
+        for tool, figures in self.figures.items():
+            rate = self.size / 1e6 / statistics.median(figures.seconds)
+            cpu = statistics.median(figures.cpu) / (self.size * max(1, len(self.copied_to[tool])) / 1e9)
+            row = f"{tool:24}{spread(figures.seconds):24}{rate:8.0f}{cpu:10.1f}{figures.memory / MIB:6.0f}"
+            print(f"{row}  {self.says[tool]}".rstrip())
+
+    def bar(self, ours: str, theirs: str, most: float, why: str = "") -> bool:
+        """Whether our time over theirs, round by round, is at most `most`; a peer that is not here decides nothing."""
+        if theirs not in self.figures:
+            return True
+        value = ratio(self.figures[ours].seconds, self.figures[theirs].seconds)
+        return verdict(f"{ours} / {theirs}{why}", value, most)
+
+    def tell(self, ours: str, theirs: str) -> None:
+        if theirs in self.figures:
+            print(f"  {ours} / {theirs}: {ratio(self.figures[ours].seconds, self.figures[theirs].seconds):.2f}")
+
+
+def digest(node: Node, path: str) -> str:
+    """Of a file's or a folder's content, names within a folder included."""
+    found = f"find {path.rsplit('/', 1)[1]} -type f -print0 | sort -z | xargs -0 -n 1000 sha256sum"
+    return node.run(f"set -o pipefail; cd {path.rsplit('/', 1)[0]} && {found} | sha256sum")
+
+
+def clear(nodes: Sequence[Node]) -> None:
+    """Nothing is left of the run before, neither files nor pages to be written to disk."""
+    for node in nodes:
+        node.run(f"rm -rf {DATA}/in/* {DATA}/in/.[!.]*; sync -f {DATA}")
