@@ -229,7 +229,7 @@ def test_ctrl_c_cancels_in_order(tmp_path: Path, keep: bool) -> None:
         assert process.stdout
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-        assert process.wait(30) == 130, rest
+        assert process.wait(120) == 130, rest
         assert process.stdout.read() == ""
     assert "cancelling; Ctrl-C again ends at once" in rest
     assert ("what came so far stays" if keep else "nothing unfinished is left") in rest

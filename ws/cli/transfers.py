@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 transfers_app = typer.Typer(help="Transfers of this user: list, show, cancel, pause, resume.", invoke_without_command=True)
 ID = typer.Argument(metavar="ID", help="The transfer's id, or its beginning.")
-_NOTICE = 5.0
+_NOTICE = 30.0
 """Seconds that the process which runs a transfer may take to do what is asked of it."""
 
 
