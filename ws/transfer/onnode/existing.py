@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Iterator
 
 from ws.transfer.onnode.entries import FILE, FOLDER, Listing
+from ws.transfer.onnode.layout import Layout
 from ws.transfer.onnode.names import FOLDER_FLAGS, Place
 from ws.transfer.onnode.problems import EXISTS, TransferProblem
 from ws.transfer.onnode.staging import look_at
@@ -92,6 +94,18 @@ class Existing:
                 raise self.different()
             self.fate[index] = KEPT
         self.candidates.discard(index)
+
+    def comparable(self, layout: Layout, is_missing: Callable[[int], bool]) -> Iterator[range]:
+        """Runs of missing chunks whose files are all there with the right size: a big file's, or one of small files."""
+        seen = -1
+        for index in sorted(self.candidates):
+            chunks = layout.chunks_of(index)
+            if not chunks or chunks[0] <= seen:
+                continue
+            seen = chunks[-1]
+            alone = all(segment in self.candidates for segment, _, _ in layout.segments(chunks[0]))
+            if alone and all(is_missing(chunk) for chunk in chunks):
+                yield chunks
 
     def close(self) -> None:
         if self.tree is not None:

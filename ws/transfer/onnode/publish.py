@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import Any
 
 from ws.transfer.onnode.entries import FILE, FOLDER, LINK, Entry, Listing
 from ws.transfer.onnode.existing import IN_PLACE, KEPT, WANTED, Existing
@@ -17,6 +18,7 @@ from ws.transfer.onnode.writing import dress
 _FEW = 64  # files are synced one by one up to here
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EXDEV}
 _BLOCK = 1 << 20
+_MOST_NAMES = 100
 
 
 class Publisher:
@@ -83,6 +85,20 @@ class Publisher:
                 with tree.folder(entry.path) as folder:
                     os.fsync(folder)
         os.fsync(tree.top)
+
+    def receipt(self) -> dict[str, Any]:
+        """What a receipt says beside the hash; names that were kept, at most 100."""
+        entries, fate = self._listing.entries, self._existing.fate
+        kept = [entry.path for entry, what in zip(entries, fate, strict=True) if what == KEPT]
+        return {
+            "path": self._staging.place.text,
+            "bytes": self._staging.layout.total,
+            "files": sum(entry.kind == FILE for entry in entries),
+            "identical": fate.count(IN_PLACE),
+            "kept": kept[:_MOST_NAMES],
+            "kept_count": len(kept),
+            "fsync": self._fsync,
+        }
 
     def publish(self) -> Tree:
         """Where the files are then."""
