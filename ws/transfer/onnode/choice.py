@@ -37,6 +37,7 @@ class _Peer:
     users: int = 0
     failures: int = 0
     bad: int = 0
+    taken_at: float = -math.inf
     rest_from: float = -math.inf
     rest_until: float = -math.inf
     bypassed_until: float = -math.inf
@@ -78,6 +79,7 @@ class Choice:
         peer = self._best(now)
         if peer:
             peer.users += 1
+            peer.taken_at = now
             return peer.name
         return None
 
@@ -102,7 +104,8 @@ class Choice:
         for peer in usable:
             if _is_rested(peer, now):
                 return peer
-        return next((peer for peer in usable if self._asked_again_at(peer) <= now), None)
+        eager = [peer for peer in usable if self._asked_again_at(peer) <= now]
+        return min(eager, key=lambda peer: peer.rest_from, default=None)
 
     def _asked_again_at(self, peer: _Peer) -> float:
         """When it may be asked if nobody else can be: sooner than when it is preferred again."""
@@ -127,7 +130,7 @@ class Choice:
         peer.code, peer.said = problem.code, str(problem)
         if problem.code == WRONG_SECRET:
             peer.banned = True
-        if now < peer.rest_until:
+        if peer.rest_from >= peer.taken_at:
             return  # the other streams' connections to it break with the first one
         peer.failures += 1
         timing = self.timing

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -60,7 +61,7 @@ class TcpLink:
     def ask(self, index: int) -> None:
         """Ask for a chunk; the answers come in the order of the requests."""
         try:
-            self._channel.send(wire.REQUEST.pack(wire.GET, index))
+            self._channel.send(struct.pack(wire.REQUEST, wire.GET, index))
         except TransferProblem as problem:
             raise PeerFailed(problem) from problem
 
@@ -85,7 +86,7 @@ class TcpLink:
     def goodbye(self) -> None:
         """All is had; the other side need not wait for more."""
         try:
-            self._channel.send(wire.REQUEST.pack(wire.BYE, 0))
+            self._channel.send(struct.pack(wire.REQUEST, wire.BYE, 0))
         except TransferProblem:
             return  # it has gone already
 
@@ -98,7 +99,7 @@ class TcpLink:
 
     def _header(self, index: int) -> tuple[int, int]:
         while True:
-            status, answered, length = wire.ANSWER.unpack(self._channel.receive(wire.ANSWER.size))
+            status, answered, length = struct.unpack(wire.ANSWER, self._channel.receive(struct.calcsize(wire.ANSWER)))
             if status == wire.WAIT:
                 self._on_wait(answered, length)
                 continue

@@ -35,7 +35,7 @@ class Puller:
         streams: connections at once; each has 1 MiB of buffer.
         stall, patience: see `choice.Timing`.
         on_event: called from the streams with ("source", {"peer"}) and ("retry", {"peer", "code", "why"}).
-        links: called as `links(peer, tid, sink, on_wait)` for a link to a peer that is not reached by TCP; None: by TCP.
+        links: makes the link to a peer with an "actor", which is not reached by TCP; see `ray_link.links`.
         name: what we call ourselves to the peers.
     """
 
@@ -73,7 +73,7 @@ class Puller:
         self._paused = self._finished = False
         self._retries, self._source = 0, ""
         for peer_name, peer in self._peers.items():
-            slots = math.inf if peer.get("addresses") or links else 0
+            slots = math.inf if self._can_reach(peer) else 0
             self._choice.add(peer_name, origin=bool(peer.get("origin")), slots=slots)
 
     # From outside
@@ -312,7 +312,7 @@ class Puller:
         """A link, and whether the peer made the connection."""
         peer = self._peers[name]
         on_wait = _Waiting(self, name)
-        link = self._links(peer, self._tid, self.sink, on_wait) if self._links else None
+        link = self._links(peer, self._tid, self.sink, on_wait, self._limiter) if self._links else None
         if link is not None:
             return link, False
         sock = self._take_served(name)
@@ -322,6 +322,10 @@ class Puller:
         limiter, stop, silence = self._limiter, self._stop, self._stall
         tcp = TcpLink(sock, name, self.sink, buffer, limiter=limiter, stop=stop, silence=silence, on_wait=on_wait)
         return tcp, dialled_us
+
+    def _can_reach(self, peer: Mapping[str, Any]) -> bool:
+        """Whether we can make a link; the others serve over connections that they make."""
+        return bool(peer.get("addresses") or (self._links and peer.get("actor")))
 
     def _dial(self, peer: Mapping[str, Any]) -> socket.socket:
         addresses = [(str(host), int(port)) for host, port in peer.get("addresses") or []]
@@ -345,7 +349,7 @@ class Puller:
 
     def _count_live(self, name: str, more: int) -> None:
         self._live[name] = self._live.get(name, 0) + more
-        if not self._peers[name].get("addresses") and not self._links:
+        if not self._can_reach(self._peers[name]):
             self._choice.allow(name, self._live[name])
 
 

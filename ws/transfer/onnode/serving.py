@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -211,10 +212,10 @@ class _Answers:
     def run(self) -> bool:
         while True:
             try:
-                verb, index = wire.REQUEST.unpack(self._channel.receive(wire.REQUEST.size, _IDLE))
+                verb, index = struct.unpack(wire.REQUEST, self._channel.receive(struct.calcsize(wire.REQUEST), _IDLE))
             except TransferProblem as problem:
                 if problem.code == CANCELLED:
-                    self._say(wire.GONE, 0)
+                    self._say_gone(0)
                 return False
             if verb == wire.BYE:
                 return True
@@ -228,7 +229,7 @@ class _Answers:
         try:
             while not self._store.wait_for(index, _WAIT_BEAT):
                 if self._stop.is_set():
-                    self._say(wire.GONE, index)
+                    self._say_gone(index)
                     return False
                 self._say(wire.WAIT, index, self._pulse() if self._pulse else 0)
             if self._store.is_hole(index):
@@ -279,8 +280,11 @@ class _Answers:
         self._say(wire.ERROR, index, len(text), more=True)
         self._channel.send(text)
 
+    def _say_gone(self, index: int) -> None:
+        self._channel.say_last(struct.pack(wire.ANSWER, wire.GONE, index, 0))
+
     def _say(self, status: int, index: int, length: int = 0, *, more: bool = False) -> None:
-        self._channel.send(wire.ANSWER.pack(status, index, length), more=more)
+        self._channel.send(struct.pack(wire.ANSWER, status, index, length), more=more)
 
 
 def _problem(error: Exception) -> TransferProblem:

@@ -39,7 +39,7 @@ from ws.transfer.onnode.problems import BUSY, CANCELLED, LOST, STALLED, UNREACHA
 
 MAGIC = b"WST1"
 PULLS, SERVES = b"P", b"S"
-REQUEST, ANSWER = struct.Struct(">4sI"), struct.Struct(">BIQ")
+REQUEST, ANSWER = ">4sI", ">BIQ"  # formats, for a compiled Struct can't be pickled
 GET, BYE = b"GET ", b"BYE "
 DATA, HOLE, WAIT, GONE, ERROR = 1, 2, 3, 4, 5
 NO_DIGEST = bytes(32)
@@ -49,8 +49,8 @@ SILENCE = 10.0
 TICK = 0.5
 Address = tuple[str, int]
 
-_HELLO = struct.Struct(">4s16s32scB")
-_ADMISSION = struct.Struct(">B32s32s")
+_HELLO = ">4s16s32scB"
+_ADMISSION = ">B32s32s"
 _WELCOME, _UNKNOWN, _FULL = 0, 1, 2
 
 
@@ -95,6 +95,11 @@ class Channel:
         flags = getattr(socket, "MSG_MORE", 0) if more else 0
         self._all(memoryview(data), lambda view: self._sock.send(view, flags), self._silence)
 
+    def say_last(self, data: bytes) -> None:
+        """A last word, also after `stop`, where it can be sent at once."""
+        with contextlib.suppress(OSError):
+            self._sock.send(data, getattr(socket, "MSG_DONTWAIT", 0))
+
     def shut(self) -> None:
         """Wake up whoever waits on it; any thread may call it."""
         with contextlib.suppress(OSError):
@@ -120,7 +125,7 @@ class Channel:
                 continue
             except OSError as error:
                 raise lost(self.who, error) from error
-            if not moved:
+            if not moved and not self._stop.is_set():
                 raise TransferProblem(LOST, f"{self.who} ended the connection")
             view, silent = view[moved:], 0.0
 
@@ -132,9 +137,9 @@ def greet(
     deadline = time.monotonic() + timeout
     who = _peer(sock)
     label = name.encode(errors="replace")[:255]
-    hello = _HELLO.pack(MAGIC, tid, os.urandom(32), role, len(label)) + label
+    hello = struct.pack(_HELLO, MAGIC, tid, os.urandom(32), role, len(label)) + label
     _send_by(sock, hello, deadline, who)
-    status, nonce, proof = _ADMISSION.unpack(_receive_by(sock, _ADMISSION.size, deadline, who))
+    status, nonce, proof = struct.unpack(_ADMISSION, _receive_by(sock, struct.calcsize(_ADMISSION), deadline, who))
     if status == _UNKNOWN:
         raise TransferProblem(UNREACHABLE, f"{who} knows nothing of this transfer", "it has ended there, or not begun")
     if status == _FULL:
@@ -156,18 +161,18 @@ def admit(sock: socket.socket, secret_of: Callable[[Hello], bytes | None], timeo
     """
     deadline = time.monotonic() + timeout
     who = _peer(sock)
-    head = _receive_by(sock, _HELLO.size, deadline, who)
-    magic, tid, _, role, length = _HELLO.unpack(head)
+    head = _receive_by(sock, struct.calcsize(_HELLO), deadline, who)
+    magic, tid, _, role, length = struct.unpack(_HELLO, head)
     if magic != MAGIC or role not in {PULLS, SERVES}:
         raise TransferProblem(LOST, f"{who} does not speak this protocol")
     label = _receive_by(sock, length, deadline, who)
     hello = Hello(tid, role, label.decode(errors="replace"))
     secret = secret_of(hello)
     if secret is None:
-        _send_by(sock, _ADMISSION.pack(_UNKNOWN, bytes(32), bytes(32)), deadline, who)
+        _send_by(sock, struct.pack(_ADMISSION, _UNKNOWN, bytes(32), bytes(32)), deadline, who)
         raise TransferProblem(UNREACHABLE, f"{who} asked for a transfer that is not known here")
     nonce = os.urandom(32)
-    _send_by(sock, _ADMISSION.pack(_WELCOME, nonce, _proof(secret, b"acceptor", head + label, nonce)), deadline, who)
+    _send_by(sock, struct.pack(_ADMISSION, _WELCOME, nonce, _proof(secret, b"acceptor", head + label, nonce)), deadline, who)
     answer = _receive_by(sock, 32, deadline, who)
     if not hmac.compare_digest(answer, _proof(secret, b"dialler", head + label, nonce)):
         raise _wrong_secret(who)
@@ -178,7 +183,7 @@ def admit(sock: socket.socket, secret_of: Callable[[Hello], bytes | None], timeo
 def turn_away(sock: socket.socket) -> None:
     """Tell a dialler that there are too many already."""
     with contextlib.suppress(TransferProblem, OSError):
-        _send_by(sock, _ADMISSION.pack(_FULL, bytes(32), bytes(32)), time.monotonic() + 1.0, "the dialler")
+        _send_by(sock, struct.pack(_ADMISSION, _FULL, bytes(32), bytes(32)), time.monotonic() + 1.0, "the dialler")
 
 
 def digest_of_zeros(length: int) -> bytes:
