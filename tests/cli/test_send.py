@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.transfer_stage import Stage, sending, stage
+from tests.terminal import Terminal
 from ws.cli import run
 from ws.cli.transfer_run import Cluster
 from ws.transfer.history import History
@@ -239,3 +243,42 @@ def test_ctrl_c_cancels_in_order(tmp_path: Path, keep: bool) -> None:
     assert "big.bin" not in left
     with closing(History(tmp_path / "cluster" / "state")) as kept:
         assert [record.state for record in kept.transfers()] == ["cancelled"]
+
+
+_STUCK = """
+import sys, threading
+from pathlib import Path
+from tests.transfer.made_up import started
+from ws.cli.transfer_run import Run
+from ws.cli.transfer_view import PeopleView
+from ws.transfer.history import History
+
+def work(on_event):
+    on_event(started())
+    threading.Event().wait()
+
+Run(History(Path(sys.argv[1])), PeopleView(), {}, None).run(work)
+"""
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", _STUCK, str(tmp_path)]
+    with subprocess.Popen(argv, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert "transfer 01234567" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == "cancelling; Ctrl-C again ends at once\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 130
+
+
+def test_on_a_terminal_each_recipient_has_its_line(
+    cluster: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a").write_text("x")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    assert run(["send", "a", "--to", "ray-gpu"]) == 0
+    assert re.search(r"ray_node_2 .* 0 % +0 B of 1 B", terminal.getvalue())
+    assert capsys.readouterr().out.startswith("✓ ray_node_2: 1 B in ")

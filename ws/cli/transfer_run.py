@@ -82,8 +82,8 @@ class Run:
             finally:
                 ended.set()
 
-        threading.Thread(target=body, name="transfer", daemon=True).start()
-        with self._view:
+        with self._view:  # before the first event
+            threading.Thread(target=body, name="transfer", daemon=True).start()
             self._await(ended)
         if raised and not self._cancelled:
             raise _translated(raised[0])
