@@ -23,6 +23,8 @@ class Ours:
         self._history = History(folder / "history")
         self._session = Session.open(Wish(f"ray://127.0.0.1:{CLIENT_PORT}", token=token))
         self._ids = {node.seen.name: node.id for node in self._session.nodes}
+        for node_id in self._ids.values():
+            self._session.party(node_id)  # memory is counted over that of the idle actor, so that has to be there
 
     def send(self, sender: Node, recipients: Sequence[Node], name: str, plane: str) -> None:
         """DATA/NAME of one node to DATA/in/NAME of others; a recipient that fails ends the bench."""
