@@ -13,7 +13,6 @@ from ws.transfer.onnode.party import Party
 from ws.transfer.onnode.problems import LOST, TransferProblem
 from ws.transfer.remote import HERE, LocalRemote, Remote
 
-
 R = TypeVar("R", bound=LocalRemote)
 
 

@@ -6,10 +6,11 @@ import os
 from collections import deque
 from typing import Any
 
+from ws.transfer.onnode.answers import answering
 from ws.transfer.onnode.entries import Listing, scan_here
 from ws.transfer.onnode.names import Place, Roots
 from ws.transfer.onnode.part import place_for
-from ws.transfer.onnode.party import Party, answering
+from ws.transfer.onnode.party import Party
 from ws.transfer.remote import HERE, answer_of, lost
 
 _IN_FLIGHT = 8

@@ -14,9 +14,16 @@ _THREADS = 32
 
 
 class Remote(Protocol):
-    """One party. `addresses`: [host, port] each, none where it listens nowhere; `actor`: its handle, where it is one."""
+    """One party.
+
+    Attributes:
+        name: Ray's name of its node, where it is on one.
+        addresses: [host, port] each; none where it listens nowhere.
+        actor: its handle, where it is one.
+    """
 
     id: str
+    name: str
     addresses: list[list[Any]]
     actor: Any
 
@@ -27,6 +34,7 @@ class Remote(Protocol):
 class LocalRemote:
     """A party in this process, each call in a thread."""
 
+    name = ""
     actor: Any = None
 
     def __init__(self, party_id: str, party: Party) -> None:
@@ -46,8 +54,9 @@ class LocalRemote:
 class ActorRemote:
     """A CastingNode of the cluster."""
 
-    def __init__(self, party_id: str, actor: Any, about: Mapping[str, Any]) -> None:
+    def __init__(self, party_id: str, actor: Any, about: Mapping[str, Any], name: str = "") -> None:
         self.id = party_id
+        self.name = name
         self.actor = actor
         self.about = about
         self.addresses: list[list[Any]] = about["addresses"]

@@ -65,7 +65,7 @@ class Transfer:
         self._chunk_size = planning.chunk_size(len(recipients))
         self._sender = Sender(connect, source[0], source[1], self.id, self._secret, self._chunk_size)
         self._recipients = [Recipient(recipient, self.id) for recipient in recipients]
-        self._ticker = Ticker(self.id, self._sender, self._recipients, self._emit, wanted, self._obey)
+        self._ticker = Ticker(self.id, self._sender, self._recipients, self._emit, wanted, self._obey, self._on_lost)
         self._router = Router(self.id, self._secret, self._sender, self._recipients, settings.plane)
         self._lock = threading.RLock()
         self._ending = threading.Event()
@@ -119,6 +119,17 @@ class Transfer:
             self.cancel()
         else:
             self.pause(wanted == "pause")
+
+    def _on_lost(self) -> None:
+        """The sender is gone: it is started anew, and who waits for the old one is told to ask again."""
+        try:
+            if self._ending.is_set() or not self._sender.revive():
+                return
+        except TransferProblem:
+            return  # it cannot be; each recipient goes on with what the others have, and then says so
+        for recipient in self._recipients:
+            if recipient.state == RUNNING and recipient.remote is not None:
+                ask(recipient.remote, "interrupt", self.id)
 
     # The course of it
 
@@ -235,7 +246,9 @@ class Transfer:
                     self._have_served(self._sender.id, other)
 
     def _plan(self, joining: Sequence[Recipient]) -> None:
-        routes = tuple(Route(leg.recipient, leg.plane, leg.why, leg.path) for leg in self._router.route(joining))
+        names = {each.id: each.party.name for each in joining}
+        legs = self._router.route(joining)
+        routes = tuple(Route(leg.recipient, leg.plane, leg.why, leg.path, names[leg.recipient]) for leg in legs)
         if routes:
             self._emit(Planned(transfer=self.id, routes=routes))
 

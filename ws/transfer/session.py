@@ -20,6 +20,7 @@ from ws.transfer.entrance import Entrance, find_entrance
 from ws.transfer.here import HereParty
 from ws.transfer.onnode.casting import NAMESPACE, ON_DEMAND, CastingNode
 from ws.transfer.onnode.problems import LOST, TransferProblem
+from ws.transfer.onnode.ray_link import links
 from ws.transfer.remote import HERE, ActorRemote, LocalRemote, Remote, answer_of, lost
 
 _ATTEMPTS = 3
@@ -96,13 +97,12 @@ class Session:
     def _look(self) -> None:
         import ray
 
-        seen = [_seen(info) for info in ray.nodes()]
+        nodes: Any = ray.nodes
+        seen = [_seen(info) for info in nodes()]
         with self._lock:
             self._tracker.update(seen)
 
     def _here(self) -> Remote:
-        from ws.transfer.onnode.ray_link import links
-
         return LocalRemote(HERE, HereParty(links))
 
     def _on(self, node_id: str, *, fresh: bool) -> Remote:
@@ -112,7 +112,7 @@ class Session:
         if node is None or node.state is NodeState.dead:
             raise TransferProblem(LOST, f"{node_id} is not there", "the cluster takes it for dead", "ws nodes")
         if not fresh and (theirs := self._casting_nodes().get(node.seen.node_id)):
-            return ActorRemote(node_id, *theirs)
+            return ActorRemote(node_id, *theirs, name=node.seen.name)
         return self._start(node)
 
     def _start(self, node: Node) -> Remote:
@@ -128,7 +128,7 @@ class Session:
             about = ray.get(actor.start.remote(), timeout=_START)
         except Exception as error:  # Ray raises many kinds
             raise lost(node.id, f"no actor starts there: {_first_line(error)}") from error
-        return ActorRemote(node.id, actor, answer_of(about, node.id))
+        return ActorRemote(node.id, actor, answer_of(about, node.id), name=node.seen.name)
 
     def _casting_nodes(self) -> dict[str, tuple[Any, dict[str, Any]]]:
         """Those that users made, by Ray's id of their node: asked once, as they tell where they are."""

@@ -11,13 +11,13 @@ from concurrent.futures import Future
 from typing import Any
 
 from ws.transfer.events import Event, Progress
-from ws.transfer.onnode.problems import TransferProblem
+from ws.transfer.onnode.problems import LOST, TransferProblem
 from ws.transfer.recipient import RUNNING, Recipient
 from ws.transfer.remote import ask, result
 from ws.transfer.sender import Sender
 
 EVERY = 0.2
-_SENDER_EVERY = 5.0
+_SENDER_EVERY = 1.0
 _RATE_OVER = 3.0
 """Seconds over which a rate is the mean."""
 
@@ -37,7 +37,10 @@ class Rate:
 
 
 class Ticker:
-    """Runs in a thread of its own from `start` to `stop`. `wanted` is asked each time, and told to `obey`."""
+    """Runs in a thread of its own from `start` to `stop`. `wanted` is asked each time, and told to `obey`.
+
+    `on_lost` is called, in that thread, when the sender does not answer any more.
+    """
 
     def __init__(
         self,
@@ -47,9 +50,10 @@ class Ticker:
         emit: Callable[[Event], None],
         wanted: Callable[[], str],
         obey: Callable[[str], None],
+        on_lost: Callable[[], None],
     ) -> None:
         self._tid, self._sender, self._recipients = tid, sender, recipients
-        self._emit, self._wanted, self._obey = emit, wanted, obey
+        self._emit, self._wanted, self._obey, self._on_lost = emit, wanted, obey, on_lost
         self._asked: dict[str, Future[Any]] = {}
         self._rates = {recipient.id: Rate() for recipient in recipients}
         self._told: dict[str, int] = {}
@@ -73,7 +77,20 @@ class Ticker:
                     self._look_at(recipient, now)
             if now - self._touched > _SENDER_EVERY:
                 self._touched = now
-                ask(self._sender.remote, "progress", self._tid)
+                self._look_at_sender()
+
+    def _look_at_sender(self) -> None:
+        """It also learns by it that somebody still wants it."""
+        asked = self._asked.get(self._sender.id)
+        if asked is not None and not asked.done():
+            return
+        if asked is not None:
+            try:
+                result(asked, self._sender.id)
+            except TransferProblem as problem:
+                if problem.code == LOST:
+                    self._on_lost()
+        self._asked[self._sender.id] = ask(self._sender.remote, "progress", self._tid)
 
     def _look_at(self, recipient: Recipient, now: float) -> None:
         """One question at a time: one that is not answered yet is not asked again."""

@@ -47,8 +47,10 @@ def _actor_class() -> Any:
 
     import ws.transfer.onnode as package
 
-    ray.cloudpickle.register_pickle_by_value(package)
-    return ray.remote(num_cpus=0, max_concurrency=_THREADS, max_restarts=0)(_party_class())
+    by_value: Any = ray.cloudpickle.register_pickle_by_value
+    by_value(package)
+    as_actor: Any = ray.remote
+    return as_actor(num_cpus=0, max_concurrency=_THREADS, max_restarts=0)(_party_class())
 
 
 def _party_class() -> type:
@@ -58,7 +60,8 @@ def _party_class() -> type:
         def __init__(self, name: str, port: int = 0) -> None:
             import ray
 
-            super().__init__(name, port, address=ray.util.get_node_ip_address(), links=links)
+            own_address: Any = ray.util.get_node_ip_address
+            super().__init__(name, port, address=own_address(), links=links)
             self._node_id = ray.get_runtime_context().get_node_id()
 
         def start(self) -> dict[str, Any]:

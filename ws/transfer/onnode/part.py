@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ws.transfer.onnode.entries import FILE, Listing, content_id, pack, unpack
 from ws.transfer.onnode.layout import CHUNK_SIZE, Layout, root_hash
 from ws.transfer.onnode.limiter import Limiter
+from ws.transfer.onnode.link import PeerFailed
 from ws.transfer.onnode.names import Place, Roots, check_relative, open_folder
-from ws.transfer.onnode.problems import CANCELLED, LOST, TransferProblem
+from ws.transfer.onnode.problems import BUSY, CANCELLED, LOST, TransferProblem
+from ws.transfer.onnode.ray_link import write_block
 from ws.transfer.onnode.reader import Reader
 from ws.transfer.onnode.sink import Sink
 
@@ -149,6 +151,18 @@ class Part:
             self.paused = False
             if self.puller:
                 self.puller.resume()
+
+    def take_block(self, index: int, block: Mapping[str, Any]) -> None:
+        """Put a block into the target, unless it is there."""
+        if self.sink.have(index):
+            return
+        try:
+            write_block(self.sink, index, block)
+        except PeerFailed as failure:
+            raise failure.problem from failure
+        except TransferProblem as problem:
+            if problem.code != BUSY:  # it comes another way at this very moment
+                raise
 
     def missing(self, limit: int) -> list[int]:
         found: list[int] = []

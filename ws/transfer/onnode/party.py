@@ -23,7 +23,7 @@ from ws.transfer.onnode.answers import answering, port_of, reached
 from ws.transfer.onnode.entries import Listing, scan
 from ws.transfer.onnode.names import Place, Roots
 from ws.transfer.onnode.part import Part, place_for, receiving, sending
-from ws.transfer.onnode.problems import BUSY, LOST, TransferProblem
+from ws.transfer.onnode.problems import BUSY, LOST, UNREACHABLE, TransferProblem
 from ws.transfer.onnode.pulling import Puller
 from ws.transfer.onnode.ray_link import read_block
 from ws.transfer.onnode.serving import Server, dial_and_serve
@@ -189,6 +189,7 @@ class Party:
         part = self._part(tid)
         if not self._turns.acquire(timeout=_WAIT_FOR_TURN):
             raise TransferProblem(BUSY, f"{self.name} is busy with {MOST_PULLS} other transfers", mend="try again later")
+        by_ray = any(peer.get("actor") for peer in peers)
         try:
             puller = Puller(
                 part.sink,
@@ -196,7 +197,7 @@ class Party:
                 part.secret,
                 [dict(peer) for peer in peers if peer["name"] not in part.liars],
                 limiter=part.limiter,
-                links=self._links if any(peer.get("actor") for peer in peers) else None,
+                links=self._links if by_ray else None,
                 name=self.name,
                 **(options or {}),
             )
@@ -243,6 +244,14 @@ class Party:
         return {}
 
     @answering
+    def interrupt(self, tid: str) -> dict[str, Any]:
+        """End a pull that goes on; the next one may have other peers."""
+        puller = self._part(tid).puller
+        if puller is not None:
+            puller.stop(TransferProblem(UNREACHABLE, "the sender began anew"))
+        return {}
+
+    @answering
     def limit(self, tid: str, rate: float | None) -> dict[str, Any]:
         """Bytes per second from now on; None: no limit."""
         self._part(tid).limiter.set_rate(rate)
@@ -250,14 +259,16 @@ class Party:
 
     # Blocks by Ray
 
-    def read_block(self, tid: str, index: int, wait: float = 1.0) -> Any:
-        """One chunk for another actor; see `ray_link.pack_block`. Not had within `wait` seconds: {"wait": True}."""
-        return answering(lambda: read_block(self._part(tid).store, index, wait))()
+    @answering
+    def read_block(self, tid: str, index: int, wait: float = 1.0) -> dict[str, Any]:
+        """One chunk for another actor, as a block; see `ray_link`."""
+        return read_block(self._part(tid).store, index, wait)
 
     @answering
-    def write_block(self, tid: str, index: int, block: Any) -> dict[str, Any]:
-        """Take a chunk that is pushed by one that nobody can ask; a chunk that is there already is left as it is."""
-        return self._part(tid).write_block(index, block)
+    def write_block(self, tid: str, index: int, block: Mapping[str, Any]) -> dict[str, Any]:
+        """Take a chunk that is pushed by one that nobody can ask; one that is there already is left as it is."""
+        self._part(tid).take_block(index, block)
+        return {}
 
     @answering
     def missing(self, tid: str, limit: int = 1 << 20) -> dict[str, Any]:
