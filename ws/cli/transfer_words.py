@@ -15,8 +15,8 @@ def plain(text: str) -> str:
 
 
 def started(event: Started) -> str:
-    what = f"{units.counted(event.files, 'file')}, {units.size(event.size)}"
-    return f"{plain(event.source)} ({what}) to {names(event.recipients)}, transfer {event.transfer[:8]}"
+    what = f" ({units.counted(event.files, 'file')}, {units.size(event.size)})" if event.files else ""
+    return f"{plain(event.source)}{what} to {names(event.recipients)}, transfer {event.transfer[:8]}"
 
 
 def names(nodes: tuple[str, ...], most: int = 6) -> str:
