@@ -187,7 +187,7 @@ def test_whoever_is_up_is_found_and_the_preferred_one_returned_to(up: list[list[
         into_era = network.now % network.era
         if eras_up[min(5, int(network.now / network.era))] and into_era > 20:
             at, name = network.got[-1]
-            assert at > network.now - 5 * STEP, "something could come, and did not"
+            assert at > network.now - (5 + 2 * len(up)) * STEP, "something could come, and did not"
             assert name == next(str(n) for n in range(len(up)) if network.is_up(str(n))), "not from the most preferred one"
     if network.problem:
         assert not any(network.is_up(str(n)) for n in range(len(up)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import threading
 import time
@@ -13,14 +12,12 @@ from typing import Any
 
 from ws.transfer.onnode.choice import Choice, Timing
 from ws.transfer.onnode.claims import Claims
-from ws.transfer.onnode.dialling import dial
 from ws.transfer.onnode.limiter import Limiter
-from ws.transfer.onnode.link import BUFFER, PeerFailed, TcpLink
+from ws.transfer.onnode.link import BUFFER, PeerFailed
 from ws.transfer.onnode.problems import BAD_CHUNK, BUSY, CANCELLED, NOT_READABLE, SOURCE_CHANGED, STALLED, TransferProblem
-from ws.transfer.onnode.wire import PULLS
+from ws.transfer.onnode.ways import DIAL_TIME, Waiting, Ways
 
 _BEAT = 0.5  # seconds between two looks at whether anything moves
-_DIAL_TIME = 4.0
 _BREATH = 0.05
 _FINAL = frozenset({SOURCE_CHANGED, NOT_READABLE})  # what the origin says of its source: nobody can give the rest
 OnEvent = Callable[[str, dict[str, Any]], None]
@@ -56,25 +53,21 @@ class Puller:
     ) -> None:
         self.sink = sink
         self.received = 0  # bytes of chunks that came, to be told to those who wait for us
-        self._tid, self._secret, self._name = tid, secret, name
-        self._peers = {str(peer["name"]): peer for peer in peers}
-        self._streams, self._limiter, self._links = streams, limiter, links
+        self._streams = streams
         self._stall = stall
         self._on_event = on_event or (lambda kind, data: None)
         self._changed = threading.Condition()
         self._choice = Choice(Timing(stall=stall, patience=patience))
         self._claims = Claims(sink)
         self._givers = array("h", [-1]) * sink.layout.count
-        self._served: dict[str, list[socket.socket]] = {}  # connections that peers made and that are idle
-        self._live: dict[str, int] = {}  # and how many there are with those in use
         self._active: set[Any] = set()
         self._stop = threading.Event()
         self._problem: TransferProblem | None = None
         self._paused = self._finished = False
         self._retries, self._source = 0, ""
-        for peer_name, peer in self._peers.items():
-            slots = math.inf if self._can_reach(peer) else 0
-            self._choice.add(peer_name, origin=bool(peer.get("origin")), slots=slots)
+        self._ways = Ways(tid, secret, name, sink, self._choice, limiter, links, self._stop, stall)
+        for peer in peers:
+            self._ways.add(peer)
 
     # From outside
 
@@ -128,17 +121,13 @@ class Puller:
             if self._stop.is_set() or self._finished:
                 sock.close()
                 return
-            if name not in self._peers:
-                self._peers[name] = {"name": name, "addresses": []}
-                self._choice.add(name, slots=0)
-            self._served.setdefault(name, []).append(sock)
-            self._count_live(name, 1)
+            self._ways.add_served(sock, name)
             self._changed.notify_all()
 
     def reject(self, indexes: Iterable[int]) -> list[str]:
         """Those chunks turned out to be wrong: who gave them is asked no more, but for the origin. Returns their names."""
-        names = list(self._peers)
         with self._changed:
+            names = list(self._ways.peers)
             givers = {names[self._givers[index]] for index in indexes if self._givers[index] >= 0}
             return [name for name in names if name in givers and self._choice.reject(name)]
 
@@ -164,13 +153,9 @@ class Puller:
                     link.shut()
             self._changed.notify_all()
         for thread in threads:
-            thread.join(self._stall + _DIAL_TIME)
+            thread.join(self._stall + DIAL_TIME)
         with self._changed:
-            for name, idle in self._served.items():
-                for sock in idle:
-                    sock.close()
-                self._count_live(name, -len(idle))
-                idle.clear()
+            self._ways.close_idle()
 
     def _fail(self, problem: TransferProblem) -> None:
         with self._changed:
@@ -217,24 +202,34 @@ class Puller:
         return None
 
     def _use(self, name: str, buffer: bytearray) -> None:
-        link, dialled_us = self._open(name, buffer)
         with self._changed:
-            self._active.add(link)
+            sock = self._ways.take_served(name)
         claimed: deque[int] = deque()
-        kept = False
+        link, kept = None, False
         try:
+            link = self._ways.open(name, buffer, Waiting(self._may_wait, name), sock)
+            with self._changed:
+                self._active.add(link)
             self._fetch(link, claimed)
-            kept = dialled_us and self._keep(link)
+            kept = sock is not None and self._keep(name, sock)
             if not kept:
                 link.goodbye()
         finally:
             with self._changed:
                 self._active.discard(link)
                 self._claims.give_back(claimed)
-                if dialled_us and not kept:
-                    self._count_live(name, -1)
-            if not kept:
+                if sock is not None and not kept:
+                    self._ways.drop_served(name)
+            if link is not None and not kept:
                 link.close()
+
+    def _keep(self, name: str, sock: socket.socket) -> bool:
+        """A connection that the peer made is kept while there may be more to ask: we could not make it again."""
+        with self._changed:
+            if self._is_over():
+                return False
+            self._ways.give_back(sock, name)
+            return True
 
     def _fetch(self, link: Any, claimed: deque[int]) -> None:
         """Fetch over one link as long as there are chunks, and no better peer; `claimed` keeps those on their way."""
@@ -264,7 +259,7 @@ class Puller:
     def _got(self, index: int, name: str) -> None:
         with self._changed:
             self._claims.done(index)
-            self._givers[index] = list(self._peers).index(name)
+            self._givers[index] = list(self._ways.peers).index(name)
             self.received += self.sink.layout.length(index)
             self._choice.got(name, time.monotonic())
             is_new, self._source = name != self._source, name
@@ -278,7 +273,7 @@ class Puller:
         with self._changed:
             if self._is_over() or self._paused:
                 return
-            if failure.told and self._peers[name].get("origin") and problem.code in _FINAL:
+            if failure.told and self._ways.peers[name].get("origin") and problem.code in _FINAL:
                 self._problem = self._problem or problem
                 self._stop.set()
                 return
@@ -291,7 +286,7 @@ class Puller:
                 self._choice.failed(name, time.monotonic(), problem)
         self._on_event("retry", {"peer": name, "code": problem.code, "why": str(problem)})
 
-    def may_wait(self, name: str, seconds: float, *, moved: bool) -> None:
+    def _may_wait(self, name: str, seconds: float, moved: bool) -> None:
         """A peer has said nothing but WAIT for so long; `moved`: but it gets something itself.
 
         Raises:
@@ -305,64 +300,3 @@ class Puller:
                 raise PeerFailed(TransferProblem(CANCELLED, "no more is wanted now"), blameless=True)
             if seconds >= self._stall and self._choice.waiting(name, now):
                 raise PeerFailed(TransferProblem(STALLED, f"{name} waits for its chunks itself"), blameless=True)
-
-    # Links
-
-    def _open(self, name: str, buffer: bytearray) -> tuple[Any, bool]:
-        """A link, and whether the peer made the connection."""
-        peer = self._peers[name]
-        on_wait = _Waiting(self, name)
-        link = self._links(peer, self._tid, self.sink, on_wait, self._limiter) if self._links else None
-        if link is not None:
-            return link, False
-        sock = self._take_served(name)
-        dialled_us = sock is not None
-        if sock is None:
-            sock = self._dial(peer)
-        limiter, stop, silence = self._limiter, self._stop, self._stall
-        tcp = TcpLink(sock, name, self.sink, buffer, limiter=limiter, stop=stop, silence=silence, on_wait=on_wait)
-        return tcp, dialled_us
-
-    def _can_reach(self, peer: Mapping[str, Any]) -> bool:
-        """Whether we can make a link; the others serve over connections that they make."""
-        return bool(peer.get("addresses") or (self._links and peer.get("actor")))
-
-    def _dial(self, peer: Mapping[str, Any]) -> socket.socket:
-        addresses = [(str(host), int(port)) for host, port in peer.get("addresses") or []]
-        try:
-            return dial(addresses, self._tid, self._secret, PULLS, _DIAL_TIME, name=self._name)[0]
-        except TransferProblem as problem:
-            raise PeerFailed(problem) from problem
-
-    def _take_served(self, name: str) -> socket.socket | None:
-        with self._changed:
-            idle = self._served.get(name)
-            return idle.pop() if idle else None
-
-    def _keep(self, link: TcpLink) -> bool:
-        """A connection that the peer made is kept while there may be more to ask: we could not make it again."""
-        with self._changed:
-            if not self._is_over():
-                self._served[link.name].append(link.sock)
-                return True
-        return False
-
-    def _count_live(self, name: str, more: int) -> None:
-        self._live[name] = self._live.get(name, 0) + more
-        if not self._can_reach(self._peers[name]):
-            self._choice.allow(name, self._live[name])
-
-
-class _Waiting:
-    """What a link calls for each WAIT: how long it was for one chunk without anything new at the peer."""
-
-    def __init__(self, puller: Puller, name: str) -> None:
-        self._puller, self._name = puller, name
-        self._index, self._pulse, self._since = -1, 0, 0.0
-
-    def __call__(self, index: int, pulse: int) -> None:
-        now = time.monotonic()
-        moved = index == self._index and pulse != self._pulse
-        if moved or index != self._index:
-            self._index, self._pulse, self._since = index, pulse, now
-        self._puller.may_wait(self._name, now - self._since, moved=moved)
