@@ -63,8 +63,7 @@ class Puller:
         self._active: set[Any] = set()
         self._stop = threading.Event()
         self._problem: TransferProblem | None = None
-        self._paused = self._finished = False
-        self._retries, self._source = 0, ""
+        self._paused, self._finished, self._retries, self._source = False, False, 0, ""
         self._ways = Ways(tid, secret, name, sink, self._choice, limiter, links, self._stop, stall)
         for peer in peers:
             self._ways.add(peer)
@@ -250,9 +249,8 @@ class Puller:
 
     def _claim(self, count: int, name: str) -> list[int]:
         with self._changed:
-            if self._is_over() or self._paused or self._choice.is_banned(name):
-                return []
-            if self._choice.has_better(name, time.monotonic()):
+            is_done_with = self._is_over() or self._paused or self._choice.is_banned(name)
+            if is_done_with or self._choice.has_better(name, time.monotonic()):
                 return []
             return self._claims.take(count)
 
