@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ws.errors import UsageError
-from ws.transfer.events import Event, Stream
+from ws.transfer.events import Event, Started, Stream
 from ws.transfer.history import History
 from ws.transfer.job import Job
 from ws.transfer.outcome import Outcome, Settings
-from ws.transfer.planning import AUTO, PLANES
+from ws.transfer.planning import AUTO, PLANES, chunk_size
 from ws.transfer.remote import HERE, Remote
 from ws.transfer.running import Transfer
 from ws.transfer.targets import parse_place
@@ -86,8 +86,15 @@ def run(
         overwrite=job.overwrite,
         keep_partial=job.keep_partial,
         fsync=job.fsync,
+        chunk_size=job.chunk_size or chunk_size(len(job.recipients)),
     )
-    stream = Stream(history.record if history else None, on_event)
+
+    def remember(event: Event) -> None:
+        """To be resumed with: a target that has chunks of another size begins anew."""
+        if history and isinstance(event, Started):
+            history.add_options(tid, {"chunk_size": settings.chunk_size})
+
+    stream = Stream(history.record if history else None, on_event, remember)
     wanted = (lambda: history.wanted(tid)) if history else (lambda: "none")
     transfer = Transfer(
         session.party, (job.source.node, job.source.path), job.recipients, settings, stream, wanted=wanted, tid=tid

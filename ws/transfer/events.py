@@ -103,6 +103,7 @@ class Receipt:
         place: where it is, a path at the recipient.
         path: the chain from the sender to it.
         chunks: how many were received, `had` ones not counted.
+        chunk_size: bytes; what it takes to check the root hash of more than one chunk.
         kept: files of a folder that were there with other content and stay, as `--overwrite` was not given.
     """
 
@@ -115,6 +116,7 @@ class Receipt:
     retries: int = 0
     had: int = 0
     chunks: int = 0
+    chunk_size: int = 0
     kept: tuple[str, ...] = ()
 
 

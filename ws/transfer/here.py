@@ -43,7 +43,7 @@ class HereParty(Party):
         missing = answer_of(ray.get(actor.missing.remote(tid), timeout=_BLOCK), "the recipient")["missing"]
         for index in missing:
             if part.stop.is_set():
-                raise part.why_ended()
+                raise part.ended
             on_the_way.append(actor.write_block.remote(tid, index, self.read_block(tid, index)))
             if len(on_the_way) >= _IN_FLIGHT:
                 _await(on_the_way.popleft())

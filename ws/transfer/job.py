@@ -22,6 +22,7 @@ class Job:
         source: where it is; a node by its id.
         recipients: ids of nodes, or `here` alone.
         limit: bytes per second over all recipients; None: none.
+        chunk_size: bytes; None: by the number of recipients. What is run again keeps it, else it could not go on.
         names: Ray's names of the nodes, by id: ids are numbered anew with every connection.
     """
 
@@ -34,6 +35,7 @@ class Job:
     keep_partial: bool = False
     fsync: bool = True
     names: Mapping[str, str] = field(default_factory=dict)
+    chunk_size: int | None = None
 
     def named(self, nodes: Sequence[Node]) -> Job:
         """With the names that its nodes have now."""

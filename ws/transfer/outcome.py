@@ -21,6 +21,7 @@ class Settings:
     overwrite: bool = False
     keep_partial: bool = False
     fsync: bool = True
+    chunk_size: int | None = None
 
 
 @dataclass(frozen=True)

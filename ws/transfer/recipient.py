@@ -35,7 +35,7 @@ class Recipient:
         self.place = ""
         self.done_bytes = 0
         self.had = 0
-        self.chunks = 0
+        self.chunks = self.chunk_size = 0
         self.retries = 0
         self.stream_retries = 0
         self.problem: TransferProblem | None = None
@@ -101,6 +101,7 @@ class Recipient:
             retries=self.retries + self.stream_retries,
             had=self.had,
             chunks=self.chunks,
+            chunk_size=self.chunk_size,
             kept=tuple(told.get("kept", ())),
         )
 

@@ -8,12 +8,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from ws.transfer import planning
 from ws.transfer.events import (
     Cancelled,
     Event,
-    Finished,
     Paused,
     Planned,
     RecipientDone,
@@ -21,25 +21,25 @@ from ws.transfer.events import (
     Resumed,
     Retry,
     Route,
-    Started,
     Stream,
 )
 from ws.transfer.onnode.problems import BAD_CHUNK, LOST, TransferProblem
 from ws.transfer.onnode.problems import CANCELLED as CANCELLED_CODE
-from ws.transfer.outcome import CANCELLED, DONE, FAILED, Outcome, Settings
+from ws.transfer.outcome import CANCELLED, DONE, Outcome, Settings
 from ws.transfer.recipient import DONE as HAS_IT
 from ws.transfer.recipient import FAILED as HAS_FAILED
 from ws.transfer.recipient import RUNNING, Recipient, is_worth_a_retry
 from ws.transfer.remote import Remote, ask, result
 from ws.transfer.routing import Router
 from ws.transfer.sender import Connect, Sender
+from ws.transfer.telling import concluded, finished, started
 from ws.transfer.ticker import Ticker
 
-ATTEMPTS = 6
+ATTEMPTS = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _PROBE = 10.0
 _FAREWELL = 5.0
-_PULL = {"streams": 2}
+_PULL = {"streams": 2, "patience": 20.0}
 
 
 class Transfer:
@@ -62,7 +62,7 @@ class Transfer:
         self._settings = settings
         self._stream = stream
         self._secret = secrets.token_bytes(32)
-        self._chunk_size = planning.chunk_size(len(recipients))
+        self._chunk_size = settings.chunk_size or planning.chunk_size(len(recipients))
         self._sender = Sender(connect, source[0], source[1], self.id, self._secret, self._chunk_size)
         self._recipients = [Recipient(recipient, self.id) for recipient in recipients]
         self._ticker = Ticker(self.id, self._sender, self._recipients, self._emit, wanted, self._obey, self._on_lost)
@@ -82,7 +82,7 @@ class Transfer:
                 self._sender.offer()
             except TransferProblem as failed:
                 problem = failed
-            self._emit(self._started())
+            self._emit(started(self.id, self._source, self._sender, self._recipients, self._settings))
             if problem is None:
                 self._ticker.start()
                 try:
@@ -166,7 +166,7 @@ class Transfer:
             "keep_partial": settings.keep_partial,
             "limit": settings.limit,
         }
-        recipient.chunks = self._sender.about["chunks"]
+        recipient.chunks, recipient.chunk_size = self._sender.about["chunks"], self._chunk_size
         recipient.accept(spec, self._sender.hashes)
 
     def _run_leg(self, recipient: Recipient) -> None:
@@ -272,53 +272,11 @@ class Transfer:
         with self._lock:
             self._stream.emit(event)
 
-    def _started(self) -> Started:
-        about, settings = self._sender.about, self._settings
-        return Started(
-            transfer=self.id,
-            source=":".join(self._source),
-            recipients=tuple(recipient.id for recipient in self._recipients),
-            dest=settings.dest,
-            plane=settings.plane,
-            size=self._sender.total,
-            files=int(about.get("files", 0)),
-            chunks=int(about.get("chunks", 0)),
-            options=vars(settings),
-        )
-
     def _concluded(self, problem: TransferProblem | None) -> Outcome:
-        have = [each for each in self._recipients if each.state == HAS_IT]
-        others = {each.id: each.problem.as_dict() for each in self._recipients if each.problem is not None}
-        seconds = time.monotonic() - self._began
-        state = DONE if len(have) == len(self._recipients) else CANCELLED if self._ending.is_set() else FAILED
-        told = problem.as_dict() if problem else None
-        outcome = Outcome(
-            transfer=self.id,
-            state=state,
-            bytes=self._sender.total,
-            seconds=seconds,
-            root_hash=self._sender.root_hash,
-            retries=sum(each.retries + each.stream_retries for each in self._recipients),
-            receipts={each.id: each.receipt for each in have if each.receipt},
-            problems=others,
-            problem=told,
-        )
-        if state == CANCELLED:
+        outcome = concluded(self.id, self._sender, self._recipients, time.monotonic() - self._began, problem)
+        if outcome.state != DONE and self._ending.is_set():
+            outcome = replace(outcome, state=CANCELLED)
             self._emit(Cancelled(transfer=self.id, kept_partial=self._settings.keep_partial))
         else:
-            moved = sum(receipt.bytes - receipt.had for receipt in outcome.receipts.values())
-            self._emit(
-                Finished(
-                    transfer=self.id,
-                    state=state,
-                    bytes=outcome.bytes,
-                    seconds=seconds,
-                    rate=moved / seconds if seconds else 0.0,
-                    root_hash=outcome.root_hash,
-                    retries=outcome.retries,
-                    done=tuple(outcome.receipts),
-                    failed=tuple(others),
-                    problem=told,
-                )
-            )
+            self._emit(finished(outcome))
         return outcome

@@ -30,8 +30,8 @@ _END = 10.0
 class Part:
     """One node's part; `stop` is set once it ends. Several threads use it at once.
 
-    Attributes: `liars` gave chunks that turned out to be wrong; `had`: bytes that were there before; `touched`: when it was
-    last asked about (monotonic).
+    Attributes: `liars` gave chunks that turned out to be wrong; `had`: bytes that were there before; `unasked`:
+    seconds for which nobody asked about it; `ended`: what is said where it has ended.
     """
 
     def __init__(self, store: Reader | Sink, listing: Listing, layout: Layout, secret: bytes, limit: float | None) -> None:
@@ -44,7 +44,8 @@ class Part:
         self.puller: Puller | None = None
         self.paused = False
         self.liars: set[str] = set()
-        self.touched = time.monotonic()
+        self.unasked = 0.0
+        self.ended = TransferProblem(CANCELLED, "the transfer was ended on this node")
         self.began = time.monotonic()
         self.had = 0
         self._served: list[tuple[socket.socket, str]] = []
@@ -71,7 +72,7 @@ class Part:
         with self._lock:
             self.puller = puller
             if self.stop.is_set():
-                raise self.why_ended()
+                raise self.ended
             if self.paused:
                 puller.pause()
             self._idle.clear()
@@ -95,9 +96,6 @@ class Part:
     def pulse(self) -> int:
         """Bytes that came in: tells those who wait for a chunk that something moves."""
         return self.puller.received if self.puller else 0
-
-    def why_ended(self) -> TransferProblem:
-        return TransferProblem(CANCELLED, "the transfer was ended on this node")
 
     def described(self) -> dict[str, Any]:
         """What a recipient needs to know of the source."""
@@ -178,7 +176,7 @@ class Part:
         with self._lock:
             puller = self.puller
         if puller is not None:
-            puller.stop(self.why_ended())
+            puller.stop(self.ended)
             self._idle.wait(_END)
         for sock, _ in self._served:
             sock.close()

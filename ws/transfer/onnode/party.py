@@ -13,7 +13,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -28,7 +27,7 @@ from ws.transfer.onnode.pulling import Puller
 from ws.transfer.onnode.ray_link import read_block
 from ws.transfer.onnode.serving import Server, dial_and_serve
 
-LEASE = 30.0
+LEASE = 20.0
 """Seconds after which a transfer that nobody asks about is given up: whoever coordinates it is gone."""
 MOST_PULLS = 16
 """Pulls at once on one node: with two streams each, what bounds its buffers."""
@@ -296,7 +295,7 @@ class Party:
             raise TransferProblem(
                 LOST, f"{self.name} knows nothing of transfer {tid[:8]}", "it ended there, or the node began anew"
             )
-        part.touched = time.monotonic()
+        part.unasked = 0.0
         return part
 
     def _end(self, tid: str, part: Part, *, keep_partial: bool) -> None:
@@ -305,9 +304,14 @@ class Party:
         part.end(keep_partial=keep_partial)
 
     def _watch(self) -> None:
-        """Transfers whose coordinator is gone end, and what they have so far stays, for the one who resumes them."""
+        """Transfers whose coordinator is gone end, and what they have so far stays, for the one who resumes them.
+
+        Time is counted in looks: a node that was itself stopped for a while does not blame the coordinator.
+        """
         while not self._stopped.wait(_WATCH):
-            now = time.monotonic()
             for tid, part in list(self._parts.items()):
-                if now - part.touched > LEASE:
+                part.unasked += _WATCH
+                if part.unasked > LEASE:
+                    why = f"nobody asked for it for {LEASE:g} s"
+                    part.ended = TransferProblem(LOST, f"{self.name} gave the transfer up", why, "resume it")
                     self.finish(tid, True)

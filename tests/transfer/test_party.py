@@ -1,0 +1,198 @@
+"""One party: what it answers, and that what goes wrong is an answer as well."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ws.transfer.here import HereParty
+from ws.transfer.onnode import party as party_module
+from ws.transfer.onnode.answers import port_of
+from ws.transfer.onnode.party import Party
+
+TID, SECRET = "ab" * 16, b"s" * 32
+MIB = 1 << 20
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[list[Party]]:
+    parties: list[Party] = []
+    yield parties
+    for party in parties:
+        party.stop()
+
+
+def party_at(made: list[Party], root: Path, name: str = "node", **options: Any) -> Party:
+    root.mkdir(exist_ok=True)
+    environ = {"WS_TRANSFER_ROOTS": str(root), **options.pop("environ", {})}
+    party = Party(name, environ=environ, **options)
+    made.append(party)
+    return party
+
+
+def pair(made: list[Party], tmp_path: Path, size: int = 3 * MIB) -> tuple[Party, Party, dict[str, Any]]:
+    """A sender that offers a file, and a recipient; and what is accepted."""
+    sender, recipient = party_at(made, tmp_path / "a", "a"), party_at(made, tmp_path / "b", "b")
+    (tmp_path / "a" / "x").write_bytes(os.urandom(size))
+    sender.start(), recipient.start()
+    offered = sender.offer(TID, "x", SECRET, {"chunk_size": MIB})
+    spec = {"listing": offered["listing"], "secret": SECRET, "chunk_size": MIB, "fsync": False}
+    return sender, recipient, spec
+
+
+def test_it_tells_who_it_is_and_starts_once(made: list[Party], tmp_path: Path) -> None:
+    party = party_at(made, tmp_path / "a", "external_node_1")
+    first = party.start()
+    assert first == party.start()
+    assert (first["name"], first["roots"], first["pid"]) == ("external_node_1", [str(tmp_path / "a")], os.getpid())
+    assert first["addresses"][0][0] == "127.0.0.1"
+
+
+def test_the_whole_course_in_plain_data(made: list[Party], tmp_path: Path) -> None:
+    sender, recipient, spec = pair(made, tmp_path)
+    answers = [recipient.accept(TID, spec)]
+    assert answers[0]["place"] == str(tmp_path / "b" / "x")
+    addresses = sender.start()["addresses"]
+    answers.append(recipient.reach(TID, SECRET, [{"name": "a", "addresses": addresses}]))
+    assert answers[1]["a"]["ok"]
+    answers.append(recipient.pull(TID, [{"name": "a", "addresses": addresses, "origin": True}]))
+    assert answers[2]["done"] == 3 * MIB
+    hashes = sender.hashes(TID)
+    answers += [hashes, recipient.settle(TID, hashes["hashes"]), recipient.finish(TID)]
+    assert answers[4]["receipt"]["hash"] == hashes["root"]
+    assert (tmp_path / "b" / "x").read_bytes() == (tmp_path / "a" / "x").read_bytes()
+    assert pickle.loads(pickle.dumps(answers)) == answers
+    assert recipient.settle(TID, hashes["hashes"])["problem"]["code"] == "lost"
+
+
+def test_problems_are_answers(made: list[Party], tmp_path: Path) -> None:
+    party = party_at(made, tmp_path / "a")
+    party.start()
+    assert party.offer(TID, "../x", SECRET, {})["problem"]["code"] == "bad-name"
+    assert party.offer(TID, "/etc/passwd", SECRET, {})["problem"]["code"] == "outside-roots"
+    assert party.progress(TID)["problem"]["code"] == "lost"
+    assert party.pull(TID, [])["problem"]["code"] == "lost"
+    assert party.finish(TID) == {}
+
+
+def test_a_wrong_secret_and_a_closed_port_are_told_apart(made: list[Party], tmp_path: Path) -> None:
+    sender, recipient, _ = pair(made, tmp_path)
+    addresses = sender.start()["addresses"]
+    answer = recipient.reach(TID, b"other", [{"name": "a", "addresses": addresses}, {"name": "b", "addresses": []}])
+    assert (answer["a"]["ok"], answer["a"]["code"]) == (False, "wrong-secret")
+    assert (answer["b"]["ok"], answer["b"]["code"]) == (False, "unreachable")
+
+
+@pytest.mark.parametrize(
+    ("dest", "is_there", "place"),
+    [
+        (None, "", "x"),
+        ("y", "", "y"),
+        ("y/", "", "y/x"),
+        ("y", "y", "y/x"),
+        ("deep/er/", "", "deep/er/x"),
+    ],
+)
+def test_where_a_file_goes(made: list[Party], tmp_path: Path, dest: str | None, is_there: str, place: str) -> None:
+    _, recipient, spec = pair(made, tmp_path)
+    if is_there:
+        (tmp_path / "b" / is_there).mkdir()
+    assert recipient.accept(TID, {**spec, "dest": dest})["place"] == str(tmp_path / "b" / place)
+    recipient.finish(TID, False)
+
+
+def test_a_folder_goes_below_what_is_named(made: list[Party], tmp_path: Path) -> None:
+    sender, recipient, spec = pair(made, tmp_path)
+    (tmp_path / "a" / "folder").mkdir()
+    listing = sender.offer("cd" * 16, "folder", SECRET, {})["listing"]
+    assert recipient.accept(TID, {**spec, "listing": listing, "dest": "new"})["place"] == str(tmp_path / "b/new/folder")
+
+
+def test_what_nobody_asks_about_ends_and_its_part_stays(
+    made: list[Party], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(party_module, "_WATCH", 0.01)
+    monkeypatch.setattr(party_module, "LEASE", 0.05)
+    sender, recipient, spec = pair(made, tmp_path)
+    recipient.accept(TID, {**spec, "limit": 100_000})
+    answers: list[dict[str, Any]] = []
+    peers = [{"name": "a", "addresses": sender.start()["addresses"], "origin": True}]
+    thread = threading.Thread(target=lambda: answers.append(recipient.pull(TID, peers)))
+    thread.start()
+    thread.join(30)
+    assert answers[0]["problem"]["code"] == "lost"
+    assert (tmp_path / "b" / "x.part").exists()
+    assert not (tmp_path / "b" / "x").exists()
+
+
+def test_a_pull_is_ended_by_finish_and_nothing_is_left(made: list[Party], tmp_path: Path) -> None:
+    sender, recipient, spec = pair(made, tmp_path)
+    recipient.accept(TID, {**spec, "limit": 100_000})
+    answers: list[dict[str, Any]] = []
+    peers = [{"name": "a", "addresses": sender.start()["addresses"], "origin": True}]
+    thread = threading.Thread(target=lambda: answers.append(recipient.pull(TID, peers)))
+    thread.start()
+    recipient.finish(TID, False)
+    thread.join(30)
+    assert answers[0]["problem"]["code"] in {"cancelled", "lost"}
+    assert list((tmp_path / "b").iterdir()) == []
+
+
+def test_blocks_that_are_pushed_are_a_transfer_as_well(made: list[Party], tmp_path: Path) -> None:
+    sender, recipient, spec = pair(made, tmp_path)
+    recipient.accept(TID, spec)
+    for index in recipient.missing(TID)["missing"]:
+        block = sender.read_block(TID, index)
+        assert recipient.write_block(TID, index, block) == {}
+        assert recipient.write_block(TID, index, block) == {}
+    assert "receipt" in recipient.settle(TID, sender.hashes(TID)["hashes"])
+
+
+def test_a_block_that_is_not_what_it_says_is_refused(made: list[Party], tmp_path: Path) -> None:
+    sender, recipient, spec = pair(made, tmp_path)
+    recipient.accept(TID, spec)
+    block = {**sender.read_block(TID, 0), "digest": bytes(32)}
+    assert recipient.write_block(TID, 0, block)["problem"]["code"] == "bad-chunk"
+    assert recipient.missing(TID, 2) == {"missing": [0, 1]}
+
+
+def test_chunks_that_are_not_the_sources_are_missing_again(made: list[Party], tmp_path: Path) -> None:
+    sender, recipient, spec = pair(made, tmp_path)
+    recipient.accept(TID, spec)
+    recipient.pull(TID, [{"name": "a", "addresses": sender.start()["addresses"], "origin": True}])
+    hashes = sender.hashes(TID)["hashes"]
+    assert recipient.settle(TID, bytes(32) + hashes[32:]) == {"bad": 1}
+    assert recipient.missing(TID) == {"missing": [0]}
+
+
+def test_the_node_has_its_own_port_unless_it_is_taken(made: list[Party], tmp_path: Path) -> None:
+    taken = party_at(made, tmp_path / "a").start()["addresses"][0][1]
+    block = f"node_manager=1,transfer={taken},workers=3-4"
+    party = party_at(made, tmp_path / "b", environ={"WS_NODE_PORTS": block, "WS_TRANSFER_BIND": "127.0.0.1"})
+    port = party.start()["addresses"][0][1]
+    assert port not in {0, taken}
+    assert port_of(block) == taken
+    assert port_of("") == port_of("transfer=x") == 0
+
+
+def test_bind_and_advertise_are_two_things(made: list[Party], tmp_path: Path) -> None:
+    environ = {"WS_TRANSFER_BIND": "127.0.0.1", "WS_TRANSFER_ADVERTISE": "ray-cpu"}
+    party = party_at(made, tmp_path / "a", address="192.0.2.1", environ=environ)
+    assert party.start()["addresses"][0][0] == "ray-cpu"
+
+
+def test_this_machine_takes_any_path_of_its_user(made: list[Party], tmp_path: Path) -> None:
+    _, _, spec = pair(made, tmp_path)
+    here = HereParty()
+    made.append(here)
+    assert here.start()["addresses"] == []
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert here.accept(TID, {**spec, "dest": str(tmp_path / "link")})["place"] == str(tmp_path / "real" / "x")
+    assert here.offer("cd" * 16, str(tmp_path / "a" / "x"), SECRET, {})["name"] == "x"
