@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from ws.transfer.session import Session
 
 INTERRUPTED = 130
+_BEAT = 0.1
+"""Seconds after which Ctrl-C is noticed at the latest."""
 FAILED = 1
 
 
@@ -65,6 +69,7 @@ class Run:
         self._resumes = resumes
         self._lock = threading.Lock()
         self._cancelled = False
+        self._interrupts = 0
 
     def run(self, work: Callable[[Callable[[Event], None]], object]) -> int:
         """Do the work, which is given where to tell its events; returns the exit code.
@@ -82,22 +87,29 @@ class Run:
             finally:
                 ended.set()
 
-        with self._view:  # before the first event
+        with self._view, self._heeding_interrupts():  # both before the first event
             threading.Thread(target=body, name="transfer", daemon=True).start()
-            self._await(ended)
+            while not ended.wait(_BEAT):
+                if self._interrupts and not self._cancelled:
+                    self._cancel()
         if raised and not self._cancelled:
             raise _translated(raised[0])
         return INTERRUPTED if self._cancelled and self.code else self.code
 
-    def _await(self, ended: threading.Event) -> None:
-        while not ended.is_set():
-            try:
-                ended.wait()
-            except KeyboardInterrupt:
-                if self._cancelled:
-                    self._view.__exit__()  # the terminal gets its cursor back
-                    os._exit(INTERRUPTED)
-                self._cancel()
+    @contextmanager
+    def _heeding_interrupts(self) -> Iterator[None]:
+        """Ctrl-C is counted instead of raised: an exception might come between any two steps of this module."""
+        before = signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _interrupt(self, *_: object) -> None:
+        self._interrupts += 1
+        if self._interrupts > 1 and self._cancelled:
+            self._view.__exit__()  # the terminal gets its cursor back
+            os._exit(INTERRUPTED)
 
     def _cancel(self) -> None:
         self._view.note("cancelling; Ctrl-C again ends at once")
