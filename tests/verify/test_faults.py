@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.clusters import Sandbox, docker, leader_is
+from tests.clusters import Sandbox, docker, leader_is, not_passed
 from ws.verify.scenarios.all import ALL
 
 pytestmark = [pytest.mark.docker, pytest.mark.long]
@@ -99,13 +99,13 @@ def names_first(report: dict[str, Any], *keys: str, consequences: Sequence[str] 
     Every other check that failed must name one of them first, too, or one of what is known to follow from them.
     """
     failed = failed_checks(report)
-    assert report["verdict"] == "fail", report
+    assert report["verdict"] == "fail", not_passed(report)
     assert report["exit_code"] == 1
     assert all(check["causes"] for check in failed), failed
     cause: dict[str, Any] = failed[0]["causes"][0]
-    assert cause["key"] in keys, failed
+    assert cause["key"] in keys, not_passed(report)
     strayed = [check for check in failed if check["causes"][0]["key"] not in (*keys, *consequences)]
-    assert strayed == []
+    assert strayed == [], not_passed(report)
     for check in failed:
         assert check["evidence"]
         assert all(named["what"] and named["remedy"] for named in check["causes"])

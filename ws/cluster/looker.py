@@ -23,6 +23,8 @@ import time
 TIMEOUT = 2  # seconds for one question
 SHUTDOWN = 15  # seconds for taking down a Ray of our own
 ALIVE = 0  # GcsNodeInfo.ALIVE
+# Plain heads fail one Ray Client in ten on a busy machine: https://github.com/ray-project/ray/issues/63202
+NOT_SERVED, ATTEMPTS = "Starting Ray client server failed", 3
 # Ray Client's words (ray/_private/utils.py, check_version_info)
 REFUSED = re.compile(r"cluster was started with:\s*Ray: (\S+)\s*Python: (\S+)")
 
@@ -123,9 +125,19 @@ class DriverEyes:
 
         self.ray = ray
         address = f"ray://{params['address']}" if params["way"] == "client" else "local"
-        context = ray.init(address, log_to_driver=False, logging_level="ERROR", **params["init"])
+        context = self.connect(address, params["init"])
         self.versions = {"ray": ray.__version__, "python": context.python_version or platform.python_version()}
         self.dashboard = (context.dashboard_url or "").removeprefix("http://").rstrip("/") or None
+
+    def connect(self, address, init):
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self.ray.init(address, log_to_driver=False, logging_level="ERROR", **init)
+            except ConnectionError as error:
+                if attempt == ATTEMPTS or NOT_SERVED not in str(error):
+                    raise
 
     def look(self):
         return {
