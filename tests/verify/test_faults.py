@@ -7,6 +7,7 @@ template in the project's folder, which is how a user would make it.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -14,9 +15,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -335,7 +336,7 @@ def test_a_port_of_the_block_is_taken_on_the_host(cluster: Sandbox) -> None:
     with socket.create_server((gateway, port)):
         cause = names_first(judge(cluster, *scenarios("external-worker")), "port-taken")
     assert str(port) in cause["what"]
-    assert Path(sys.executable).name.split(".")[0] in cause["what"] + cause["remedy"]
+    assert f"{psutil.Process().name()} (pid {os.getpid()})" in cause["what"]
 
 
 def test_the_subnet_is_in_use_already(cluster: Sandbox) -> None:
