@@ -12,6 +12,7 @@ from ws.cluster.endpoint import Endpoint
 from ws.cluster.protocol import Sighting, Speaks, look
 from ws.cluster.records import TokenNeed
 from ws.cluster.versions import Versions, mismatch
+from ws.cluster.wire import missing_host
 from ws.errors import EnvironmentProblem, UsageError
 from ws.node.secret import Token
 
@@ -185,6 +186,8 @@ _WORDS = {
 async def _nothing(target: Target, found: Sequence[Sighting], token: Token, timeout: float) -> EnvironmentProblem:
     """Why there is no cluster, with what there is on the same host, which may be another cluster."""
     where = f"at {target}" if target.port is not None else f"on {target.host} (ports {', '.join(map(str, target.ports))})"
+    if missing := await missing_host(target.host, timeout):
+        return EnvironmentProblem(f"no Ray cluster answers {where}", missing, "ws discover shows what can be found")
     telling = next((sighting.speaks for sighting in found if sighting.speaks is not Speaks.closed), Speaks.closed)
     if target.port is None:
         return EnvironmentProblem(f"no Ray cluster answers {where}", _WORDS[telling], "give the port: --address HOST:PORT")
