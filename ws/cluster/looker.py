@@ -75,15 +75,17 @@ class GcsEyes:
         }
 
     def node(self, info, free):
-        node_id = info.node_id.hex()
+        node_id, total = info.node_id.hex(), dict(info.resources_total)
+        available = free.get(node_id)
         return {
             "node_id": node_id,
             "name": info.node_name or info.node_manager_address,
             "address": info.node_manager_address,
             "alive": info.state == ALIVE,
             "head": info.is_head_node,
-            "total": dict(info.resources_total),
-            "free": free.get(node_id),
+            "total": total,
+            # Ray leaves out what is all in use.
+            "free": None if available is None else {name: available.get(name, 0.0) for name in total},
             "labels": dict(info.labels),
             "hostname": info.node_manager_hostname,
             "port": info.node_manager_port,
