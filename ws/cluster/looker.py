@@ -181,6 +181,8 @@ def main():
         end_with_parent()
     # Under `uv run`, Ray would have every worker of the cluster run by uv, with this folder uploaded.
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    # A call after the connection broke would have Ray start a cluster here, and tell of that.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     try:
         eyes = GcsEyes(params) if params["way"] == "gcs" else DriverEyes(params)
     except Mismatch as mismatch:
