@@ -83,6 +83,17 @@ class Sandbox:
         return f"{self.name}-{node}"
 
 
+def not_passed(report: dict[str, Any]) -> list[str]:
+    """The checks of a `ws test --json` that did not pass, a line each."""
+    return [
+        f"{check['verdict']}: {scenario['name']}: {check['what']}: {check['evidence']}; "
+        f"causes: {[cause['key'] for cause in check['causes']]}"
+        for scenario in report["scenarios"]
+        for check in scenario["checks"]
+        if check["verdict"] != "pass"
+    ]
+
+
 def docker(*arguments: str, check: bool = True) -> str:
     """Run `docker` and return what it printed, both streams."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=120)

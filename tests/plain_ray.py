@@ -6,6 +6,11 @@ import os
 import sys
 from pathlib import Path
 
+# Else one Ray Client connection in ten fails: https://github.com/ray-project/ray/issues/63202
+_FORKING = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
+AS_PLAIN_RAY = [part for name, value in _FORKING.items() for part in ("--env", f"{name}={value}")]
+"""What `docker run` is given for a head that a test starts by plain `ray start`."""
+
 
 def plain_ray_environ(**more: str) -> dict[str, str]:
     """This process's environment without its own RAY_… variables, with Ray's programs on the PATH, and `more`."""
@@ -16,7 +21,6 @@ def plain_ray_environ(**more: str) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         # Tests may run below `uv run`, and Ray would have every worker of such a head run by uv.
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        # Else one Ray Client connection in ten fails: https://github.com/ray-project/ray/issues/63202
-        "GRPC_ENABLE_FORK_SUPPORT": "0",
+        **_FORKING,
         **more,
     }

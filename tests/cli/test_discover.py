@@ -28,7 +28,7 @@ def ws(tmp_path: Path) -> Ws:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "WS_"))}
         done = subprocess.run(
             [sys.executable, "-m", "ws", "-C", str(tmp_path), "discover", *arguments],
-            env={**inherited, "NO_COLOR": "1", **NO_DOCKER, **environ},
+            env={**inherited, "HOME": str(tmp_path), "NO_COLOR": "1", **NO_DOCKER, **environ},  # a token may be in ~/.ray
             capture_output=True,
             text=True,
             timeout=120,

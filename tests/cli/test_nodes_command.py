@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ import pytest
 from tests.cluster.test_dashboard_look import answers, listed, node
 from tests.engine.fake_engine import answering
 from ws.cli import run
+from ws.cli.nodes import _in_words
+from ws.cluster.nodes import Actor, Node, NodeChange, NodeState, SeenNode
 
 RAY_VARIABLES = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "CASTRAY_CONFIG")
 
 
 @pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # a token may be in ~/.ray
     for name in RAY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
@@ -38,6 +42,23 @@ def test_the_table_shows_every_node(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[2].split()[:6] == ["ray_node_2", "name-b", "machine", "10.0.0.7", "worker", "alive"]
     assert lines[2].split()[6] == "?/4"
     assert lines[3].split() == ["ray_node_3", "name-old", "machine", "10.0.0.7", "worker", "dead", "0"]
+
+
+def test_actors_that_nobody_tells_of_are_no_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering({**two(), "/api/v0/actors": 500}) as url:
+        assert run(["nodes", "--address", url]) == 0
+        assert capsys.readouterr().out.splitlines()[1].split()[6:] == ["2.5/4", "?"]
+        assert run(["nodes", "--address", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["nodes"][0]["actors"] is None
+
+
+def test_a_line_of_a_change_tells_what_changed_and_none_repeats_the_last() -> None:
+    seen = SeenNode("a", "name-a", "10.0.0.7", alive=True, head=True, total={"CPU": 4.0, "memory": 8.0}, free={"CPU": 4.0})
+    idle = Node(1, NodeState.alive, seen)
+    stored = replace(idle, seen=replace(seen, free={"CPU": 4.0, "memory": 3.0}))
+    casting = replace(idle, actors=(Actor("id", "m.CastingNode", "external_node_1", "castray", "a"),))
+    assert _in_words(NodeChange(idle, stored)) == ""
+    assert _in_words(NodeChange(idle, casting)) == "ray_node_1 (name-a) changed: 1 actor (external_node_1), CPU 4/4 free"
 
 
 def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:

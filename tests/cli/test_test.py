@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import Sandbox, docker
+from tests.clusters import Sandbox, docker, not_passed
 from ws.cli import run
 from ws.resources import find
 from ws.verify.scenarios.all import ALL
@@ -209,7 +209,7 @@ class TestOnACluster:
         report = json.loads(done.stdout)
         made = {scenario["name"]: scenario for scenario in report["scenarios"]}
         assert list(made) == ["start", *(scenario.name for scenario in ALL)]
-        assert (report["verdict"], done.returncode) == ("pass", 0), done.stdout
+        assert (report["verdict"], done.returncode) == ("pass", 0), not_passed(report)
         assert all(made[scenario.name]["seconds"] < scenario.deadline for scenario in ALL)
         assert present(cluster) == []
 

@@ -6,11 +6,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.cluster.strangers import TOKEN, dashboard_answers, dripping, http, saying, silence, tcp
+from tests.cluster.strangers import TOKEN, dashboard_answers, dripping, grpc_server, http, saying, silence, tcp
+from tests.cluster.test_ray_rpc import OK, gcs_methods
 from tests.ports import free_port
 from ws.cluster import address
 from ws.cluster.address import Target, parse, resolve
 from ws.cluster.dashboard import NoDashboard, TokenRefused
+from ws.cluster.endpoint import Endpoint
 from ws.cluster.protocol import Speaks
 from ws.errors import EnvironmentProblem, UsageError
 
@@ -130,3 +132,18 @@ def test_a_host_without_any_cluster_is_told_with_the_ports_that_were_tried(monke
     monkeypatch.setattr(address, "CLIENT_PORT", ports[2])
     with pytest.raises(EnvironmentProblem, match=f"ports {ports[0]}, {ports[1]}, {ports[2]}"):
         resolve(parse("127.0.0.1"))
+
+
+def test_a_name_that_is_no_hosts_is_told_as_that() -> None:
+    with pytest.raises(EnvironmentProblem) as caught:
+        resolve(parse("no-such-host.invalid:6379"))
+    assert str(caught.value.why).startswith("no-such-host.invalid: ")
+
+
+def test_the_gcs_of_a_dashboard_is_known_only_where_it_is_of_the_same_cluster() -> None:
+    other = {**gcs_methods(), "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo": lambda _: OK}
+    other["/ray.rpc.InternalKVGcsService/InternalKVGet"] = lambda _: OK
+    with http(dashboard_answers()) as at, grpc_server(gcs_methods()) as gcs, grpc_server(other) as stranger:
+        assert resolve(parse(str(at)), gcs=gcs).gcs == gcs
+        assert resolve(parse(str(at)), gcs=stranger).gcs is None
+        assert resolve(parse(str(at)), gcs=Endpoint("127.0.0.1", free_port())).gcs is None

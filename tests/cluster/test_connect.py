@@ -201,7 +201,7 @@ def test_a_gcs_whose_dashboard_is_not_known_is_looked_at_by_a_helper_on_its_way_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     at = Endpoint("127.0.0.1", free_port())
-    monkeypatch.setattr("ws.cluster.connect.resolve", lambda *_: Route(at, Speaks.gcs))
+    monkeypatch.setattr("ws.cluster.connect.resolve", lambda *_, **__: Route(at, Speaks.gcs))
     asked = Asked(Wish(str(at)))
     source = asked.connector()
     source.close()

@@ -137,6 +137,15 @@ def test_a_cluster_that_was_never_there_is_given_up_until_somebody_asks_again() 
     assert here.states()[-2:] == [State.connecting, State.connected]
 
 
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+def test_it_is_given_up_when_patience_ends_and_not_a_pause_later(chance: float) -> None:
+    here = world(chance, Timing(first_patience=3.0), hangs=0.0)
+    here.there = False
+    here.run(60)
+    assert here.states() == [State.connecting, State.failed]
+    assert here.log[-1].at == pytest.approx(3.0)
+
+
 def test_where_trying_again_is_vain_it_is_not_tried() -> None:
     here = world()
     here.run(3)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.clusters import docker
 from tests.node.stage import soon
+from tests.plain_ray import AS_PLAIN_RAY
 from ws.cluster.address import Target, parse, resolve
 from ws.cluster.connect import Connector, Wish
 from ws.cluster.connection import State
@@ -30,7 +31,7 @@ START = "ray start --block --disable-usage-stats --num-cpus=1 --object-store-mem
 
 
 def run(name: str, command: str, *flags: str) -> None:
-    limits = ("--network", NETWORK, "--hostname", name, "--shm-size=200m", "--entrypoint", "bash")
+    limits = ("--network", NETWORK, "--hostname", name, "--shm-size=200m", *AS_PLAIN_RAY, "--entrypoint", "bash")
     docker("run", "--detach", "--name", name, *limits, *flags, IMAGE, "-lc", command)
 
 
@@ -144,7 +145,7 @@ def test_a_cluster_of_other_versions_is_named_before_connecting_with_what_fits(c
     """Images: tools/build-test-images."""
     name = f"ws-test-22-{image}"
     published = [flag for port, own in ((6379, 2), (10001, 3)) for flag in ("--publish", f"127.0.0.1:{GCS + own}:{port}")]
-    limits = ("--network", NETWORK, "--hostname", name, "--shm-size=200m", "--entrypoint", "bash")
+    limits = ("--network", NETWORK, "--hostname", name, "--shm-size=200m", *AS_PLAIN_RAY, "--entrypoint", "bash")
     command = f"{START} --head --dashboard-host=0.0.0.0 --node-ip-address={name}"
     with ExitStack() as ends:
         ends.callback(docker, "rm", "--force", "--volumes", name, check=False)
@@ -160,5 +161,5 @@ def test_a_cluster_of_other_versions_is_named_before_connecting_with_what_fits(c
         ends.callback(watcher.close)
         watcher.connect()
         reaches(watcher, lambda view: view.state is State.failed, 30)
-        assert isinstance(watcher.problem, Mismatch)
+        assert isinstance(watcher.problem, Mismatch), (watcher.problem, watcher.problem and watcher.problem.why)
         assert there in watcher.problem.what

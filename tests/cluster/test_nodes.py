@@ -112,6 +112,15 @@ def test_actors_are_shown_on_their_nodes_and_casting_nodes_among_them() -> None:
     assert kinds(tracker.update([seen("a"), seen("b")], [])) == [("changed", "ray_node_1")]
 
 
+def test_actors_that_nobody_could_be_asked_for_are_unknown_and_not_none() -> None:
+    tracker = NodeTracker()
+    tracker.update([seen("a"), seen("b", alive=False)], None)
+    assert [node.as_json()["actors"] for node in tracker.nodes()] == [None, []]
+    assert kinds(tracker.update([seen("a")], [])) == [("changed", "ray_node_1")]
+    tracker.update([seen("a"), seen("c")], None)
+    assert [node.as_json()["actors"] for node in tracker.nodes()] == [[], [], None]
+
+
 def test_what_one_look_could_not_tell_is_kept_from_the_one_before() -> None:
     tracker = NodeTracker()
     tracker.update([replace(seen("a", port=7), hostname="machine")])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cluster.strangers import SESSION, TOKEN, grpc_server
-from ws.cluster.ray_rpc import _fields, question
+from ws.cluster.ray_rpc import fields, question
 from ws.cluster.records import TokenNeed
 from ws.node.secret import Secret
 
@@ -98,9 +98,9 @@ def test_metadata_that_is_no_json_is_left_out() -> None:
 
 @given(st.binary())
 def test_no_bytes_are_too_strange(message: bytes) -> None:
-    list(_fields(message))
+    list(fields(message))
 
 
 @given(st.lists(st.tuples(st.integers(1, 15), st.binary(max_size=127))))
-def test_fields_are_read_as_they_were_written(fields: list[tuple[int, bytes]]) -> None:
-    assert list(_fields(b"".join(text(number, value) for number, value in fields))) == fields
+def test_fields_are_read_as_they_were_written(written: list[tuple[int, bytes]]) -> None:
+    assert list(fields(b"".join(text(number, value) for number, value in written))) == written

@@ -38,7 +38,7 @@ import sys, ray
 @ray.remote(num_cpus=0)
 class CastingNode:
     def ready(self): return True
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=1)
 class Counter:
     def ready(self): return True
 ray.init(sys.argv[1], namespace="castray", log_to_driver=False)
@@ -86,6 +86,10 @@ def in_state(state: State) -> Callable[[View], bool]:
 
 def states(view: View) -> dict[str, NodeState]:
     return {node.id: node.state for node in view.nodes}
+
+
+def cpus_free(count: float) -> Callable[[View], bool]:
+    return lambda view: (view.nodes[0].seen.free or {}).get("CPU") == count
 
 
 def nodes_command(*arguments: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
@@ -139,7 +143,9 @@ def test_casting_nodes_are_found_on_their_node(cluster: RayHere, watch: Callable
         assert next(line for line in driver.stdout if line.startswith("ready"))
         reaches(watcher, lambda view: any(len(node.actors) == 2 for node in view.nodes), 2)
         assert watcher.view().nodes[0].as_json()["casting_nodes"] == ["external_node_1"]
+        reaches(watcher, cpus_free(0.0), 2)  # long before Ray's own report, of every 5 s
         by_helper = looked_at(Way("gcs", cluster.gcs))
+        assert (by_helper.nodes[0].free or {})["CPU"] == 0.0
         assert {actor.class_name.rpartition(".")[2]: actor.name for actor in by_helper.actors or ()} == {
             "CastingNode": "external_node_1",
             "Counter": "",
@@ -148,6 +154,7 @@ def test_casting_nodes_are_found_on_their_node(cluster: RayHere, watch: Callable
         driver.stdin.close()
         driver.wait(60)
     reaches(watcher, lambda view: not any(node.actors for node in view.nodes), 5)
+    reaches(watcher, cpus_free(1.0), 5)
 
 
 @pytest.mark.parametrize("kind", ["gcs", "client"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from tests.verify.fake_site import HOST, FakeSite, ray_node
+from tests.verify.fake_site import HOST, Event, FakeSite, ray_node
 from ws.errors import EnvironmentProblem
 from ws.verify import diagnose_again, diagnose_state
 from ws.verify.causes import TITLES
@@ -383,6 +384,20 @@ def test_the_head_was_lost(fault: Callable[[FakeSite], None]) -> None:
     cause = first(site)
     assert cause.key == "head-lost"
     assert "ray-cpu" in cause.what
+
+
+def test_a_head_that_dies_while_its_ports_are_looked_at_is_the_cause_not_its_ports() -> None:
+    site = FakeSite()
+    site.port("ray-cpu", 6379, outcome="refused", speaks=None, detail="nothing listens there")
+    assert first(site).key == "entry-dead"
+    probe = site.netprobe("test-ray-worker")
+
+    def dies(params: Mapping[str, Any]) -> Sequence[Event]:
+        site.change("ray-cpu", state="exited", exit_code=137)
+        return probe(params)
+
+    site.says("netprobe", dies)
+    assert first(site).key == "head-lost"
 
 
 def test_the_head_is_paused() -> None:

@@ -7,6 +7,7 @@ template in the project's folder, which is how a user would make it.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -14,13 +15,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
-from tests.clusters import Sandbox, docker, leader_is
+from tests.clusters import Sandbox, docker, leader_is, not_passed
 from ws.verify.scenarios.all import ALL
 
 pytestmark = [pytest.mark.docker, pytest.mark.long]
@@ -99,13 +100,13 @@ def names_first(report: dict[str, Any], *keys: str, consequences: Sequence[str] 
     Every other check that failed must name one of them first, too, or one of what is known to follow from them.
     """
     failed = failed_checks(report)
-    assert report["verdict"] == "fail", report
+    assert report["verdict"] == "fail", not_passed(report)
     assert report["exit_code"] == 1
     assert all(check["causes"] for check in failed), failed
     cause: dict[str, Any] = failed[0]["causes"][0]
-    assert cause["key"] in keys, failed
+    assert cause["key"] in keys, not_passed(report)
     strayed = [check for check in failed if check["causes"][0]["key"] not in (*keys, *consequences)]
-    assert strayed == []
+    assert strayed == [], not_passed(report)
     for check in failed:
         assert check["evidence"]
         assert all(named["what"] and named["remedy"] for named in check["causes"])
@@ -335,7 +336,7 @@ def test_a_port_of_the_block_is_taken_on_the_host(cluster: Sandbox) -> None:
     with socket.create_server((gateway, port)):
         cause = names_first(judge(cluster, *scenarios("external-worker")), "port-taken")
     assert str(port) in cause["what"]
-    assert Path(sys.executable).name.split(".")[0] in cause["what"] + cause["remedy"]
+    assert f"{psutil.Process().name()} (pid {os.getpid()})" in cause["what"]
 
 
 def test_the_subnet_is_in_use_already(cluster: Sandbox) -> None:

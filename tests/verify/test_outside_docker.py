@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.clusters import docker
+from tests.plain_ray import AS_PLAIN_RAY
 from ws.verify.outside import verify
 from ws.verify.outside_cluster import Address, Outside
 from ws.verify.outside_local import NO_TOKEN
@@ -27,7 +28,8 @@ def head(kind: str, image: str, base: int) -> Iterator[None]:
     ports = zip((base, base + 1, base + 2), (10001, 6379, 8265), strict=True)
     published = [part for ours, theirs in ports for part in ("-p", f"127.0.0.1:{ours}:{theirs}")]
     start = ["ray", "start", "--head", "--block", "--disable-usage-stats", "--dashboard-host=0.0.0.0", "--num-cpus=2"]
-    docker("run", "-d", "--name", name, "--shm-size=300m", *published, image, *start, "--object-store-memory=100000000")
+    flags = ["--name", name, "--shm-size=300m", *AS_PLAIN_RAY, *published]
+    docker("run", "-d", *flags, image, *start, "--object-store-memory=100000000")
     try:
 
         def started() -> None:

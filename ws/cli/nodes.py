@@ -96,7 +96,7 @@ def _table(nodes: tuple[Node, ...]) -> str:
             "head" if node.seen.head else "worker",
             node.state.value,
             *(_use(node, resource) for resource in ("CPU", "GPU", "memory")),
-            str(len(node.actors)),
+            "?" if node.actors is None else str(len(node.actors)),
             node.suspicion or ", ".join(node.casting_nodes),
         ]
         for node in nodes
@@ -163,6 +163,17 @@ def _in_words(event: Event) -> str:
         return ""
     what = f"{node.id} ({node.seen.name}) {event.kind}"
     if event.kind == "changed":
-        cpus = _use(node, "CPU")
-        return f"{what}: {len(node.actors)} actors{f', CPU {cpus} free' if cpus else ''}"
+        # Its objects and labels are in --json: a busy cluster would fill the screen with them.
+        now, before = _changeable(node), _changeable(event.before)
+        return f"{what}: {', '.join(now)}" if now != before else ""
     return f"{what}{f': {node.suspicion}' if node.suspicion else ''}"
+
+
+def _changeable(node: Node | None) -> list[str]:
+    """What the line of a change tells."""
+    if node is None:
+        return []
+    count = "?" if node.actors is None else len(node.actors)
+    casting = f" ({', '.join(node.casting_nodes)})" if node.casting_nodes else ""
+    free = [f"{resource} {use} free" for resource in ("CPU", "GPU") if (use := _use(node, resource))]
+    return [f"{count} actor{'s' * (count != 1)}{casting}", *free]

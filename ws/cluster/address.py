@@ -12,6 +12,7 @@ from ws.cluster.endpoint import Endpoint
 from ws.cluster.protocol import Sighting, Speaks, look
 from ws.cluster.records import TokenNeed
 from ws.cluster.versions import Versions, mismatch
+from ws.cluster.wire import missing_host
 from ws.errors import EnvironmentProblem, UsageError
 from ws.node.secret import Token
 
@@ -19,6 +20,8 @@ AUTO = "auto"
 GCS_PORT, CLIENT_PORT = 6379, 10001
 DASHBOARD_PORTS = tuple(range(8265, 8270))
 _TIMEOUT = 2.0
+_BESIDE = 0.5
+"""Seconds for a GCS that may be beside a given dashboard: it is a help, and no more, so nobody waits for it long."""
 
 _ADDRESS = re.compile(r"(?:(?P<scheme>[A-Za-z]+)://)?(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/?#@\s]+)(?::(?P<port>\d{1,5}))?/?")
 _SCHEMES = ("ray", "http")
@@ -72,6 +75,7 @@ class Route:
     Attributes:
         at: where something of the cluster answers, and `speaks` what.
         dashboard: the URL of the same cluster's dashboard, where one can be reached.
+        gcs: where the same cluster's GCS answers, where that is known.
         wants_token: whether it asks for one; to one that does not, none is sent.
         versions: of the cluster; empty where unknown.
         notes: what was taken differently from what was written, in words.
@@ -80,24 +84,29 @@ class Route:
     at: Endpoint
     speaks: Speaks
     dashboard: str | None = None
+    gcs: Endpoint | None = None
     wants_token: bool = False
     versions: Versions = field(default_factory=lambda: Versions("", ""))
     notes: tuple[str, ...] = ()
 
 
-def resolve(target: Target, token: Token = "", timeout: float = _TIMEOUT) -> Route:
+def resolve(target: Target, token: Token = "", timeout: float = _TIMEOUT, gcs: Endpoint | None = None) -> Route:
     """What answers at `target`, within about twice `timeout` seconds. Not for a thread that runs an event loop.
+
+    `gcs` is where the cluster's GCS was seen, where it was; else the usual port of the same host is tried.
 
     Raises:
         TokenRefused: the cluster wants a token, and this is not it.
         Mismatch: a driver would be needed to watch it, and the cluster's versions are not ours.
         EnvironmentProblem: no cluster answers there; what does, is said.
     """
-    return asyncio.run(_resolve(target, token, timeout))
+    return asyncio.run(_resolve(target, token, timeout, gcs or Endpoint(target.host, GCS_PORT)))
 
 
-async def _resolve(target: Target, token: Token, timeout: float) -> Route:
-    found = await _look_at([Endpoint(target.host, port) for port in target.ports], token, timeout)
+async def _resolve(target: Target, token: Token, timeout: float, gcs: Endpoint) -> Route:
+    found, beside = await asyncio.gather(
+        _look_at([Endpoint(target.host, port) for port in target.ports], token, timeout), _look_at([gcs], token, _BESIDE)
+    )
     best = next((sighting for sighting in found if sighting.is_ray), None)
     if best is None:
         raise await _nothing(target, found, token, timeout)
@@ -110,6 +119,7 @@ async def _resolve(target: Target, token: Token, timeout: float) -> Route:
         at=best.endpoint,
         speaks=best.speaks,
         dashboard=f"http://{dashboard.endpoint}" if dashboard else None,
+        gcs=next((seen.endpoint for seen in [*found, *beside] if seen.speaks is Speaks.gcs and _same(seen, told)), None),
         wants_token=told.token is not TokenNeed.not_needed,
         versions=Versions(told.ray_version or best.ray_version or "", told.python_version or best.python_version or ""),
         notes=tuple(_corrections(target, best)),
@@ -129,10 +139,14 @@ async def _dashboard_of(sighting: Sighting, token: Token, timeout: float) -> Sig
     told = sighting.dashboard
     places = [told, Endpoint(host, told.port)] if told else [Endpoint(host, port) for port in DASHBOARD_PORTS]
     for found in await _look_at(list(dict.fromkeys(places)), token, timeout):
-        same = (found.session and found.session == sighting.session) or found.node_ids & sighting.node_ids
-        if found.speaks is Speaks.dashboard and same and found.healthy:
+        if found.speaks is Speaks.dashboard and _same(found, sighting) and found.healthy:
             return found
     return None
+
+
+def _same(one: Sighting, other: Sighting) -> bool:
+    """Whether both are of one cluster; two that tell no name may be of two."""
+    return bool((one.session and one.session == other.session) or one.node_ids & other.node_ids)
 
 
 def _check_token(sighting: Sighting, token: Token) -> None:
@@ -172,6 +186,8 @@ _WORDS = {
 async def _nothing(target: Target, found: Sequence[Sighting], token: Token, timeout: float) -> EnvironmentProblem:
     """Why there is no cluster, with what there is on the same host, which may be another cluster."""
     where = f"at {target}" if target.port is not None else f"on {target.host} (ports {', '.join(map(str, target.ports))})"
+    if missing := await missing_host(target.host, timeout):
+        return EnvironmentProblem(f"no Ray cluster answers {where}", missing, "ws discover shows what can be found")
     telling = next((sighting.speaks for sighting in found if sighting.speaks is not Speaks.closed), Speaks.closed)
     if target.port is None:
         return EnvironmentProblem(f"no Ray cluster answers {where}", _WORDS[telling], "give the port: --address HOST:PORT")

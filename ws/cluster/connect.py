@@ -17,6 +17,7 @@ from ws.cluster.address import AUTO, Route, parse, resolve
 from ws.cluster.dashboard import TokenRefused
 from ws.cluster.discover import discover
 from ws.cluster.endpoint import Endpoint, parse_endpoint
+from ws.cluster.gcs_resources import GcsResources
 from ws.cluster.helper import HelperSource, Way, init_arguments
 from ws.cluster.look import DashboardSource, Look, Source
 from ws.cluster.protocol import Speaks, look
@@ -72,6 +73,7 @@ class Connector:
         self._find = find or partial(discover, token=wish.token)
         self._noted: set[str] = set()
         self._address = wish.address
+        self._gcs: Endpoint | None = None
         self._settled = self._started_local = False
         if wish.address is not None:
             parse(wish.address)  # wrong use is told before anything is tried
@@ -98,7 +100,7 @@ class Connector:
             return found
 
     def _open(self, address: str) -> Source:
-        route = resolve(parse(address), self._wish.token)
+        route = resolve(parse(address), self._wish.token, gcs=self._gcs)
         for note in route.notes:
             self._say(note)
         self._address, self._settled = address, True
@@ -107,16 +109,18 @@ class Connector:
     def _source(self, route: Route) -> Source:
         token = self._wish.token if route.wants_token else ""
         if route.dashboard:
-            return DashboardSource(route.dashboard, token)
+            return _by_dashboard(route.dashboard, token, route.gcs)
         self._say(f"the dashboard of the cluster at {route.at} is not known: a helper process looks instead")
         way = Way(route.speaks.value, str(route.at), init_arguments(self._wish.namespace))
-        return TowardsDashboard(HelperSource(way, token), route.at.host, token)
+        return TowardsDashboard(HelperSource(way, token), route.at.host, token, route.gcs)
 
     def _best(self, why: str = "") -> Source | None:
         """The most reliable cluster that lets us in; None where there is none, the first obstacle where none does."""
-        found = [address for record in self._find() if record.alive and (address := _best_address(record))]
+        alive = [record for record in self._find() if record.alive]
+        found = [(address, record.first(Kind.gcs)) for record in alive if (address := _best_address(record))]
         obstacle: EnvironmentProblem | None = None
-        for address in found:
+        for address, gcs in found:
+            self._gcs = parse_endpoint(gcs) if gcs else None
             others = f", the most reliable of {len(found)} (--address chooses another)" if len(found) > 1 else ""
             self._say(f"{f'{why}; ' if why else ''}connecting to {address}{others if obstacle is None else ''}")
             try:
@@ -150,8 +154,9 @@ class Connector:
 class TowardsDashboard:
     """A `Source` that goes over to the cluster's dashboard, once another source has told where it is."""
 
-    def __init__(self, first: Source, host: str, token: Token) -> None:
+    def __init__(self, first: Source, host: str, token: Token, gcs: Endpoint | None = None) -> None:
         self.where = first.where
+        self._gcs = gcs
         self._source = first
         self._host = host
         self._token = token
@@ -179,7 +184,7 @@ class TowardsDashboard:
         if found.speaks is not Speaks.dashboard or not found.healthy:
             return None
         url = f"http://{endpoint}"
-        dashboard = DashboardSource(url, "" if found.token is TokenNeed.not_needed else self._token)
+        dashboard = _by_dashboard(url, "" if found.token is TokenNeed.not_needed else self._token, self._gcs)
         try:
             better = dashboard.look()
         except EnvironmentProblem:
@@ -190,6 +195,10 @@ class TowardsDashboard:
         first, self._source, self.where = self._source, dashboard, url
         first.close()
         return better
+
+
+def _by_dashboard(url: str, token: Token, gcs: Endpoint | None) -> DashboardSource:
+    return DashboardSource(url, token, gcs=GcsResources(gcs, token) if gcs else None)
 
 
 def _living(seen: Look) -> set[str]:

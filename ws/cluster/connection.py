@@ -137,14 +137,15 @@ class Connection:
             self._enter(now, State.degraded, why)
             self.due = now + self.timing.hurry
             self.advance(now)
+        elif self.state is State.connecting and now < self._given_up_at:  # the last attempt is when patience ends, not later
+            self.due = min(now + self._pause(), self._given_up_at)
         else:
             self.due = now + self._pause()
         return True
 
     def _is_given_up(self, now: float) -> bool:
         """A cluster that was never seen; one failure alone, however late it came, is not enough."""
-        patience = self.timing.first_patience
-        return self.state is State.connecting and self.attempts > 1 and now - self._trying_since >= patience
+        return self.state is State.connecting and self.attempts > 1 and now >= self._given_up_at
 
     def advance(self, now: float) -> None:
         """Time has passed: too long a silence is noticed even while a look hangs."""
@@ -160,6 +161,10 @@ class Connection:
         if self.state in {State.connected, State.degraded}:
             times.append(self._patient_until)
         return min(times)
+
+    @property
+    def _given_up_at(self) -> float:
+        return self._trying_since + self.timing.first_patience
 
     @property
     def _patient_until(self) -> float:

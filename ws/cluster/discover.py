@@ -19,7 +19,7 @@ from ws.cluster.hints import Hint, Way
 from ws.cluster.merge import merge
 from ws.cluster.protocol import Sighting, look
 from ws.cluster.records import ClusterRecord, TokenNeed
-from ws.cluster.wire import in_thread, resolved
+from ws.cluster.wire import in_thread, missing_host
 from ws.errors import WsError
 from ws.node.secret import Secret, Token
 
@@ -89,22 +89,10 @@ async def _scan(search: Search, targets: Sequence[str]) -> tuple[list[ClusterRec
     scout.visit(Hint(Way.ports, tuple(sweep(search.hosts, search.ports))))
     ways = asyncio.gather(*(_go(way, search, scout, find) for way, find in _ways(search).items()))
     await scout.sweep_slowly(sweep(targets, search.ports) if targets else [])
-    names = asyncio.gather(*(_missing(host, search.timeout) for host in dict.fromkeys(search.hosts)))
+    names = asyncio.gather(*(missing_host(host, search.timeout) for host in dict.fromkeys(search.hosts)))
     problems = [problem for problem in [*await ways, *await names] if problem]
     await scout.settle()
     return merge(scout.hints, scout.sightings), problems
-
-
-async def _missing(host: str, timeout: float) -> str | None:
-    """Why a host that was given by name can't be asked at all; None where it can."""
-    try:
-        async with asyncio.timeout(timeout):
-            await resolved(host)
-    except TimeoutError:
-        return f"{host}: its name was not resolved within {timeout:g} s"
-    except (OSError, UnicodeError):
-        return f"{host}: there is no such host"
-    return None
 
 
 def _ways(search: Search) -> dict[Way, Callable[[], list[Hint]]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ws.cluster.dashboard import Dashboard, Place, RayNode
+from ws.cluster.gcs_resources import GcsResources, free_of
 from ws.cluster.nodes import Actor, SeenNode
 from ws.errors import EnvironmentProblem
 from ws.node.secret import Token
@@ -52,10 +53,14 @@ class Source(Protocol):
 
 
 class DashboardSource:
-    """Looks by the dashboard's HTTP API. Where a node runs is asked only when a node is new: that answer is long."""
+    """Looks by the dashboard's HTTP API. Where a node runs is asked only when a node is new: that answer is long.
 
-    def __init__(self, url: str, token: Token, timeout: float = _TIMEOUT) -> None:
+    `gcs` tells what is free now; without it, the dashboard's own report does, which is some seconds old.
+    """
+
+    def __init__(self, url: str, token: Token, timeout: float = _TIMEOUT, gcs: GcsResources | None = None) -> None:
         self.where = url
+        self._gcs = gcs
         self._dashboard = Dashboard(url, token, timeout)
         self._identity: Identity | None = None
         self._places: dict[str, Place] = {}
@@ -67,15 +72,26 @@ class DashboardSource:
             self._places = {}
         nodes = self._dashboard.nodes()
         self._learn_places(nodes)
-        usage = self._usage()
+        free = self._free(nodes)
         return Look(
             cluster=self._identity,
-            nodes=tuple(_seen_node(node, self._places.get(node.node_id), usage.get(node.node_id)) for node in nodes),
+            nodes=tuple(_seen_node(node, self._places.get(node.node_id), free.get(node.node_id)) for node in nodes),
             actors=self._actors(),
         )
 
     def close(self) -> None:
         self._dashboard.close()
+        if self._gcs:
+            self._gcs.close()
+
+    def _free(self, nodes: list[RayNode]) -> dict[str, dict[str, float]]:
+        """Node id → resource → what is free of it, of every living node that anybody tells of."""
+        alive = {node.node_id: node.resources for node in nodes if node.alive}
+        available = self._gcs.available() if self._gcs else {}
+        usage = {} if alive.keys() <= available.keys() else self._usage()
+        reported = {node_id: _free(total, usage[node_id]) for node_id, total in alive.items() if node_id in usage}
+        known = {node_id: free_of(total, available[node_id]) for node_id, total in alive.items() if node_id in available}
+        return {**reported, **known}
 
     def _learn_places(self, nodes: list[RayNode]) -> None:
         if all(node.node_id in self._places for node in nodes if node.alive):
@@ -106,7 +122,7 @@ class DashboardSource:
         return tuple(Actor(**vars(actor)) for actor in found)
 
 
-def _seen_node(node: RayNode, place: Place | None, usage: Mapping[str, tuple[float, float]] | None) -> SeenNode:
+def _seen_node(node: RayNode, place: Place | None, free: Mapping[str, float] | None) -> SeenNode:
     return SeenNode(
         node_id=node.node_id,
         name=node.name,
@@ -114,7 +130,7 @@ def _seen_node(node: RayNode, place: Place | None, usage: Mapping[str, tuple[flo
         alive=node.alive,
         head=node.head,
         total=node.resources,
-        free=_free(node.resources, usage) if usage is not None and node.alive else None,
+        free=free,
         labels=node.labels,
         hostname=place.hostname if place else None,
         port=place.port if place else None,

@@ -23,6 +23,8 @@ import time
 TIMEOUT = 2  # seconds for one question
 SHUTDOWN = 15  # seconds for taking down a Ray of our own
 ALIVE = 0  # GcsNodeInfo.ALIVE
+# Plain heads fail one Ray Client in ten on a busy machine: https://github.com/ray-project/ray/issues/63202
+NOT_SERVED, ATTEMPTS = "Starting Ray client server failed", 3
 # Ray Client's words (ray/_private/utils.py, check_version_info)
 REFUSED = re.compile(r"cluster was started with:\s*Ray: (\S+)\s*Python: (\S+)")
 
@@ -73,15 +75,17 @@ class GcsEyes:
         }
 
     def node(self, info, free):
-        node_id = info.node_id.hex()
+        node_id, total = info.node_id.hex(), dict(info.resources_total)
+        available = free.get(node_id)
         return {
             "node_id": node_id,
             "name": info.node_name or info.node_manager_address,
             "address": info.node_manager_address,
             "alive": info.state == ALIVE,
             "head": info.is_head_node,
-            "total": dict(info.resources_total),
-            "free": free.get(node_id),
+            "total": total,
+            # Ray leaves out what is all in use.
+            "free": None if available is None else {name: available.get(name, 0.0) for name in total},
             "labels": dict(info.labels),
             "hostname": info.node_manager_hostname,
             "port": info.node_manager_port,
@@ -123,9 +127,19 @@ class DriverEyes:
 
         self.ray = ray
         address = f"ray://{params['address']}" if params["way"] == "client" else "local"
-        context = ray.init(address, log_to_driver=False, logging_level="ERROR", **params["init"])
+        context = self.connect(address, params["init"])
         self.versions = {"ray": ray.__version__, "python": context.python_version or platform.python_version()}
         self.dashboard = (context.dashboard_url or "").removeprefix("http://").rstrip("/") or None
+
+    def connect(self, address, init):
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self.ray.init(address, log_to_driver=False, logging_level="ERROR", **init)
+            except ConnectionError as error:
+                if attempt == ATTEMPTS or NOT_SERVED not in str(error):
+                    raise
 
     def look(self):
         return {
@@ -167,6 +181,8 @@ def main():
         end_with_parent()
     # Under `uv run`, Ray would have every worker of the cluster run by uv, with this folder uploaded.
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    # A call after the connection broke would have Ray start a cluster here, and tell of that.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     try:
         eyes = GcsEyes(params) if params["way"] == "gcs" else DriverEyes(params)
     except Mismatch as mismatch:

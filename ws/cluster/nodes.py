@@ -67,12 +67,12 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of ours: its number, what was last seen of it, and the actors on it."""
+    """A node of ours: its number, what was last seen of it, and the actors on it, None where nobody could be asked."""
 
     number: int
     state: NodeState
     seen: SeenNode
-    actors: tuple[Actor, ...] = ()
+    actors: tuple[Actor, ...] | None = ()
     suspicion: str | None = None
 
     @property
@@ -82,7 +82,7 @@ class Node:
     @property
     def casting_nodes(self) -> list[str]:
         """The CastingNode actors on it, by name, or by id where they have none."""
-        return [actor.name or actor.actor_id for actor in self.actors if actor.is_casting_node]
+        return [actor.name or actor.actor_id for actor in self.actors or () if actor.is_casting_node]
 
     def as_json(self) -> dict[str, Any]:
         """Plain data: what was seen of it, under the attributes' names."""
@@ -99,7 +99,7 @@ class Node:
             "total": dict(seen.total),
             "free": None if seen.free is None else dict(seen.free),
             "labels": dict(seen.labels),
-            "actors": [asdict(actor) for actor in self.actors],
+            "actors": None if self.actors is None else [asdict(actor) for actor in self.actors],
             "casting_nodes": self.casting_nodes,
         }
 
@@ -144,8 +144,9 @@ class NodeTracker:
 
         Nodes that it does not show are dead. Without `actors` (None: nobody could be asked) the known ones stay.
         """
-        by_node = {node.seen.node_id: node.actors for node in self._nodes.values()} if actors is None else _by_node(actors)
         shown = {seen_node.node_id: seen_node for seen_node in seen_nodes}
+        by_node: dict[str, tuple[Actor, ...] | None] = dict.fromkeys(shown, None if actors is None else ())
+        by_node |= {node.seen.node_id: node.actors for node in self._nodes.values()} if actors is None else _by_node(actors)
         self._suspects = {key: why for key, why in self._suspects.items() if key in shown and shown[key].alive}
         changes = [*self._admit(shown, by_node)]
         for number, node in self._nodes.items():
@@ -170,7 +171,7 @@ class NodeTracker:
         node = self._nodes[number]
         return [*self._put(number, node.seen, node.actors)]
 
-    def _admit(self, shown: Mapping[str, SeenNode], by_node: Mapping[str, tuple[Actor, ...]]) -> Iterator[NodeChange]:
+    def _admit(self, shown: Mapping[str, SeenNode], by_node: Mapping[str, tuple[Actor, ...] | None]) -> Iterator[NodeChange]:
         """Number the nodes that are new: the head first, then by name; at first sight dead ones behind the living."""
         first_sight = not self._nodes
         new = [seen for node_id, seen in shown.items() if seen.alive and node_id not in self._numbers]
@@ -204,7 +205,7 @@ class NodeTracker:
             vacant.add(node.seen, number, gone=gone)
         return vacant
 
-    def _put(self, number: int, seen: SeenNode, actors: tuple[Actor, ...]) -> Iterator[NodeChange]:
+    def _put(self, number: int, seen: SeenNode, actors: tuple[Actor, ...] | None) -> Iterator[NodeChange]:
         before = self._nodes.get(number)
         suspicion = self._suspects.get(seen.node_id) if seen.alive else None
         state = NodeState.dead if not seen.alive else NodeState.suspect if suspicion else NodeState.alive

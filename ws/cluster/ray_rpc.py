@@ -54,17 +54,22 @@ def question(target: str, token: Token, others: Sequence[Token], timeout: float)
         token: the user's, sent only to a server that asks for one.
         others: further tokens to try where that one is refused.
     """
-    import grpc
-
-    # What a proxy of the environment would reach is not what listens here.
-    options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", _LARGEST), ("grpc.enable_retries", 0)]
-    with grpc.insecure_channel(target, options=options) as channel:
+    with open_channel(target) as channel:
         for service, ask in (("gcs", _ask_gcs), ("client", _ask_client)):
             try:
                 return _with_tokens(service, ask, _Caller(channel, timeout), token, others)
             except _NotOffered:
                 continue
     return Findings()
+
+
+def open_channel(target: str) -> Any:
+    """A channel to a gRPC server of Ray; connects with the first call, and again within a second where that was lost."""
+    import grpc
+
+    # What a proxy of the environment would reach is not what listens here.
+    options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", _LARGEST), ("grpc.enable_retries", 0)]
+    return grpc.insecure_channel(target, options=[*options, ("grpc.max_reconnect_backoff_ms", 1000)])
 
 
 class _Caller:
@@ -149,11 +154,11 @@ def _read_metadata(found: Findings, text: str | None) -> None:
 
 def _living(reply: bytes) -> Iterator[str]:
     """The ids of nodes whose state is ALIVE (0, which is left out on the wire); older GCS take no filter."""
-    for number, node in _fields(reply):
+    for number, node in fields(reply):
         if number == 2 and isinstance(node, bytes):
-            fields = dict(_fields(node))
-            node_id = fields.get(1)
-            if not fields.get(7) and isinstance(node_id, bytes):
+            told = dict(fields(node))
+            node_id = told.get(1)
+            if not told.get(7) and isinstance(node_id, bytes):
                 yield node_id.hex()
 
 
@@ -163,7 +168,7 @@ def _ask_client(caller: _Caller) -> Findings:
     All keys are asked for, because a prefix is compared before the namespace is taken off.
     """
     reply = caller.call(_CLIENT_KEYS)
-    keys = (_AGENT.fullmatch(key) for number, key in _fields(reply) if number == 1 and isinstance(key, bytes))
+    keys = (_AGENT.fullmatch(key) for number, key in fields(reply) if number == 1 and isinstance(key, bytes))
     return Findings("client", node_ids=frozenset(key[1].decode() for key in keys if key))
 
 
@@ -173,11 +178,14 @@ def _text(number: int, value: bytes) -> bytes:
 
 
 def _first(message: bytes, number: int) -> int | bytes | None:
-    return next((value for found, value in _fields(message) if found == number), None)
+    return next((value for found, value in fields(message) if found == number), None)
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """(number, value) of each field of a protobuf message: an integer or the bytes; ends where it is no such message."""
+def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """(number, value) of each field of a protobuf message: an integer or the bytes; ends where it is no such message.
+
+    The bytes of a double are its eight, the lowest first.
+    """
     place = 0
     try:
         while place < len(message):
@@ -191,6 +199,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
                 yield tag >> 3, message[place : place + length]
                 place += length
             elif kind in _FIXED:
+                yield tag >> 3, message[place : place + _FIXED[kind]]
                 place += _FIXED[kind]
             else:
                 return

@@ -97,6 +97,18 @@ async def resolved(host: str) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in ordered))
 
 
+async def missing_host(host: str, timeout: float) -> str | None:
+    """Why a host that was given by name can't be asked at all; None where it can."""
+    try:
+        async with asyncio.timeout(timeout):
+            await resolved(host)
+    except TimeoutError:
+        return f"{host}: its name was not resolved within {timeout:g} s"
+    except (OSError, UnicodeError):
+        return f"{host}: there is no such host"
+    return None
+
+
 async def in_thread(work: Any, name: str) -> Any:
     """Run `work` in a daemon thread: one that hangs keeps neither the loop nor the program from ending."""
     loop = asyncio.get_running_loop()

@@ -37,6 +37,7 @@ TITLES = {
     "environment-differs": "A container's environment is not what the config says",
     "shm-small": "`/dev/shm` is too small",
     "no-ray-on-path": "`ray` or `python` is not found",
+    "worker-ports": "A node has no worker port left",
     "overloaded": "The machine is overloaded",
     # The machine
     "subnet-clash": "A subnet is in use already",

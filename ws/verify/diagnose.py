@@ -45,7 +45,11 @@ def suspect(site: Site, name: str) -> list[Cause]:
     """What is wrong with a node, by looking and then by probing; empty where everything seems to be in order."""
     case = Case(site, name)
     found = _first(case, _CERTAIN)
-    return found or (_first(case, _PROBED) if case.runs else [])
+    if found or not case.runs:
+        return found
+    probed = _first(case, _PROBED)
+    # A container that is being killed still runs in Docker's eyes when its ports are closed already.
+    return (_first(Case(site, name), _CERTAIN) if probed else []) or probed
 
 
 def diagnose(site: Site, name: str, symptom: str = "") -> list[Cause]:

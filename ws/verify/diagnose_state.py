@@ -18,6 +18,7 @@ _MIB = 2**20
 SHM = "/dev/shm"  # noqa: S108 (it is only named)
 _SHM_SHARE = 0.30  # of memory; with less Ray keeps objects on disk (FACTS 9)
 _FOUND_DEAD = 20.0  # seconds; a node whose ports refuse is found dead after 15
+_NO_PORT = "No available ports"  # the raylet's words
 _OVERLOAD = re.compile(r"timed out during startup|Ray did not start within")
 
 
@@ -214,8 +215,19 @@ def ended(case: Case) -> list[Cause]:
     return [Cause("node-exited", what, f"`docker logs {case.node.container}` shows the whole log")]
 
 
+def no_worker_port(words: str) -> list[Cause]:
+    """Where these words are those of a raylet that has no port left for one more worker process."""
+    if _NO_PORT not in words:
+        return []
+    what = "a node runs as many worker processes (tasks, actors, drivers) as its port block has worker ports"
+    mend = "end drivers that are not needed any more; or raise `services.ray.KEY.worker_ports` in config.yaml, then `ws up`"
+    return [Cause("worker-ports", what, mend)]
+
+
 def unexplained(case: Case, symptom: str) -> list[Cause]:
     """What is left to say where nothing that was looked at is wrong: never nothing."""
+    if used_up := no_worker_port(symptom):
+        return used_up
     if _OVERLOAD.search(case.trouble):
         what = f"Ray on {case.name} was not up in the time that Ray gives it: the machine has too little to give"
         return [Cause("overloaded", what, "end other programs, or lower `cpus` and the number of nodes in config.yaml")]

@@ -70,7 +70,9 @@ class LocalRuns:
 
     def __init__(self, credentials: Credentials) -> None:
         # Under `uv run`, Ray would have every worker of the cluster run by uv, with this folder uploaded.
-        self._environment = {**credentials.environment(), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+        # As in `programs.common.connect`.
+        own = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}
+        self._environment = {**credentials.environment(), **own}
 
     def spawn(self, node: str, argv: Sequence[str]) -> subprocess.Popen[str]:
         return start(_here(argv), self._environment)

@@ -88,5 +88,7 @@ def test_a_driver_that_breaks_or_a_cluster_without_a_head() -> None:
     site = LinkedSite()
     site.says("links", [site.link("ray-cpu", "ray-gpu"), {"event": "broken", "why": "Error: lost"}])
     assert bad(performed(links, site)) == {"every link can be measured": ["inconclusive"]}
+    site.says("links", [{"event": "broken", "why": "Failed to register worker: No available ports."}])
+    assert bad(performed(links, site)) == {"every link can be measured": ["worker-ports"]}
     site.heads, site.lease_answer = [None], {}
     assert "no-leader" in bad(performed(links, site))["every link can be measured"]

@@ -14,7 +14,7 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -78,6 +78,14 @@ def ask(runs: Runs, node: str, name: str, params: Mapping[str, Any], timeout: fl
                 return heard
     finally:
         leave(process, done)
+
+
+def ended(heard: Sequence[Event], who: str) -> str:
+    """How a program that `ask` listened to came to its end, in words; `who` ran it."""
+    last = heard[-1] if heard else {}
+    if last.get("event") == "timeout":
+        return f"{who} was not done after {last['after']:g} s"
+    return f"{who} ended early: {last['why']}" if last.get("event") == "broken" else f"{who} is done"
 
 
 def events(process: subprocess.Popen[str]) -> queue.Queue[Event | None]:

@@ -97,7 +97,7 @@ def use_ray(entry, expected, say):
 
 
 def init(address):
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as in `common.connect`
+    os.environ.update(RAY_ENABLE_UV_RUN_RUNTIME_ENV="0", RAY_ENABLE_AUTO_CONNECT="0")  # as in `common.connect`
     import ray
 
     ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False)

@@ -138,6 +138,8 @@ def connect(address, deadline):
         await_port(*split(address), deadline=deadline)
     # Under `uv run`, Ray would have every worker of the cluster run by uv, with this folder uploaded.
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    # A call after the connection broke would have Ray start a cluster here, and judge that.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     import ray
 
     if direct:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from ws.verify.diagnose import diagnose, suspect
 from ws.verify.diagnose_again import head_now
+from ws.verify.diagnose_state import no_worker_port
 from ws.verify.links_rule import best, both, lopsided, names, pairs, slow, told
-from ws.verify.programs import ask
+from ws.verify.programs import ask, ended
 from ws.verify.scenarios import Scenario
 from ws.verify.site import Site
 from ws.verify.verdict import Cause, Link, Recorder
@@ -20,33 +21,33 @@ _LATE = 4.0  # seconds that the reports of both may take besides
 def _run(site: Site, record: Recorder) -> None:
     nodes = [node.name for node in site.expected.values() if node.ray_node and node.role != "joiner"]
     with record.check("every link can be measured", "the program `links`, a driver on the head") as check:
-        links = _measure(site, nodes)
+        links, end = _measure(site, nodes)
         missing = len(nodes) * (len(nodes) - 1) - len(links)
         if missing:
-            why = f"{missing} of {missing + len(links)} links were not measured, because the driver did not come that far"
-            causes = [cause for name in nodes for cause in suspect(site, name)]
+            why = f"{missing} of {missing + len(links)} links were not measured: {end}"
+            causes = [cause for name in nodes for cause in suspect(site, name)] or no_worker_port(end)
             if causes:
                 check.failed(why, *causes)
             else:
                 check.unseen(why)
         else:
             check.passed(f"{len(links)} links between {', '.join(nodes)}")
-    measured = best(links, lambda pair: _measure(site, pair, _LONG_LOOK))
+    measured = best(links, lambda pair: _measure(site, pair, _LONG_LOOK)[0])
     site.links[:] = list(measured.values())
     for pair in pairs(nodes):
         if seen := both(measured, pair):
             _check_pair(site, record, seen)
 
 
-def _measure(site: Site, nodes: Sequence[str], look: float = _FIRST_LOOK) -> list[Link]:
-    """What a driver on the head measures between these nodes; fewer links where it does not come to its end."""
+def _measure(site: Site, nodes: Sequence[str], look: float = _FIRST_LOOK) -> tuple[list[Link], str]:
+    """What a driver on the head measures between these nodes, fewer links where it was not done; and how it ended."""
     head = head_now(site)
     if head is None:
-        return []
+        return [], "there is no head"
     limit = _BASE_LIMIT + (2 * look + _LATE) * len(nodes) * (len(nodes) - 1)
     params = {"address": head.address, "nodes": list(nodes), "pair_timeout": look}
     events = ask(site, head.name, "links", params, limit)
-    return [
+    links = [
         Link(
             source=event["source"],
             target=event["target"],
@@ -58,6 +59,7 @@ def _measure(site: Site, nodes: Sequence[str], look: float = _FIRST_LOOK) -> lis
         for event in events
         if event["event"] == "link"
     ]
+    return links, ended(events, f"the driver on {head.name}")
 
 
 def _check_pair(site: Site, record: Recorder, links: Sequence[Link]) -> None:
