@@ -187,6 +187,17 @@ def test_bind_and_advertise_are_two_things(made: list[Party], tmp_path: Path) ->
     assert party.start()["addresses"][0][0] == "ray-cpu"
 
 
+def test_this_machine_reaches_nodes_by_the_host_it_enters_the_cluster_by(made: list[Party], tmp_path: Path) -> None:
+    """Their own names mean nothing here; the port is published on that host."""
+    sender, _, _ = pair(made, tmp_path)
+    port = sender.start()["addresses"][0][1]
+    here = HereParty(gateway="127.0.0.1")
+    made.append(here)
+    target = {"name": "a", "addresses": [["no-such-name.invalid", port]]}
+    assert here.reach(TID, SECRET, [target])["a"]["ok"]
+    assert not HereParty().reach(TID, SECRET, [target])["a"]["ok"]
+
+
 def test_this_machine_takes_any_path_of_its_user(made: list[Party], tmp_path: Path) -> None:
     _, _, spec = pair(made, tmp_path)
     here = HereParty()

@@ -18,6 +18,7 @@ from ws.transfer.entrance import Entrance
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.remote import ActorRemote
 from ws.transfer.session import Session
+from ws.transfer.targets import find_node
 
 UPSTREAM = "Initialization failure from server: Starting Ray client server failed"
 
@@ -47,7 +48,7 @@ class Ref:
 
 class Actor:
     def __init__(self, node_id: str, pid: int, broken: Exception | None = None) -> None:
-        about = {"addresses": [["127.0.0.1", 1]], "node_id": node_id, "pid": pid}
+        about = {"addresses": [["127.0.0.1", 1]], "node_id": node_id, "pid": pid, "name": f"external_node_{pid}"}
         self.start = Method(broken or about)
         self.read_block = Method({})
 
@@ -158,6 +159,7 @@ def test_a_casting_node_of_the_users_own_is_taken(ray: FakeRay) -> None:
     assert isinstance(remote, ActorRemote)
     assert (remote.about["pid"], remote.name) == (7, "n0")
     assert session.party("ray_node_2", True) is remote, "it answers: it is not gone"
+    assert find_node("external_node_7", session.nodes).id == "ray_node_2"
 
 
 def test_a_dead_node_and_an_unknown_one_are_told(ray: FakeRay) -> None:

@@ -69,7 +69,7 @@ def has_it(recipient: str, receipt: Receipt) -> str:
 
 def keeps(recipient: str, receipt: Receipt, most: int = 5) -> str:
     """What a recipient did not let go of."""
-    count = len(receipt.kept)
+    count = max(receipt.kept_count, len(receipt.kept))
     listed = ", ".join(plain(name) for name in receipt.kept[:most]) + (" …" if count > most else "")
     verb = "differs and was" if count == 1 else "differ and were"
     return f"{plain(recipient)}: {units.counted(count, 'file')} there {verb} kept: {listed}; --overwrite replaces them"

@@ -26,6 +26,12 @@ class Entrance:
     address: str
     wants_token: bool
 
+    @property
+    def host(self) -> str | None:
+        """The host of the address."""
+        endpoint = parse_endpoint(self.address.removeprefix("ray://"))
+        return endpoint.host if endpoint else None
+
 
 def find_entrance(wish: Wish, note: Callable[[str], None] = lambda text: None) -> Entrance:
     """The entrance to the cluster that is wished for. Not for a thread that runs an event loop.

@@ -104,7 +104,8 @@ class Receipt:
         path: the chain from the sender to it.
         chunks: how many were received, `had` ones not counted.
         chunk_size: bytes; what it takes to check the root hash of more than one chunk.
-        kept: files of a folder that were there with other content and stay, as `--overwrite` was not given.
+        kept: files of a folder that were there with other content and stay, as `--overwrite` was not given: the first
+            100 of the `kept_count` names.
     """
 
     root_hash: str
@@ -118,6 +119,7 @@ class Receipt:
     chunks: int = 0
     chunk_size: int = 0
     kept: tuple[str, ...] = ()
+    kept_count: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

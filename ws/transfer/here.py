@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ws.transfer.onnode.answers import answering
@@ -19,10 +20,35 @@ _BLOCK = 60.0
 
 
 class HereParty(Party):
-    """No roots: what the user may read and write is the limit."""
+    """No roots: what the user may read and write is the limit.
 
-    def __init__(self, links: Any = None) -> None:
+    `gateway`: the host by which this machine enters the cluster. The names of nodes mean nothing here where they are in
+    containers or behind NAT, and that host's ports of the same number lead to them.
+    """
+
+    def __init__(self, links: Any = None, gateway: str | None = None) -> None:
         super().__init__(HERE, environ={"WS_TRANSFER_ROOTS": "/"}, listen=False, links=links)
+        self._gateway = gateway
+
+    def reach(self, tid: str, secret: bytes, targets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return super().reach(tid, secret, [self._with_ways(target) for target in targets])
+
+    def serve_by_dialling(
+        self, tid: str, addresses: Sequence[Sequence[Any]], streams: int = 2, name: str = ""
+    ) -> dict[str, Any]:
+        return super().serve_by_dialling(tid, self._ways(addresses), streams, name)
+
+    def pull(self, tid: str, peers: Sequence[Mapping[str, Any]], options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return super().pull(tid, [self._with_ways(peer) for peer in peers], options)
+
+    def _with_ways(self, party: Mapping[str, Any]) -> dict[str, Any]:
+        return {**party, "addresses": self._ways(party.get("addresses") or [])}
+
+    def _ways(self, addresses: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        """The node's own addresses, then those by the gateway."""
+        known = [[host, port] for host, port in addresses]
+        by_gateway = [[self._gateway, port] for _, port in known] if self._gateway else []
+        return known + [address for address in by_gateway if address not in known]
 
     def _source(self, path: str) -> tuple[Place, Listing]:
         return scan_here(path)

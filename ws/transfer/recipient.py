@@ -103,6 +103,7 @@ class Recipient:
             chunks=self.chunks,
             chunk_size=self.chunk_size,
             kept=tuple(told.get("kept", ())),
+            kept_count=int(told.get("kept_count", 0)),
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ws.cluster.connect import Wish
 from ws.cluster.helper import init_arguments
-from ws.cluster.nodes import Node, NodeState, NodeTracker, SeenNode
+from ws.cluster.nodes import CASTING_NODE, Actor, Node, NodeState, NodeTracker, SeenNode
 from ws.cluster.versions import Versions, mismatch
 from ws.errors import EnvironmentProblem
 from ws.node.secret import Token, revealed
@@ -36,6 +36,7 @@ class Session:
 
     def __init__(self, entrance: Entrance) -> None:
         self.where = entrance.address
+        self._gateway = entrance.host
         self._tracker = NodeTracker()
         self._lock = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
@@ -99,11 +100,13 @@ class Session:
 
         nodes: Any = ray.nodes
         seen = [_seen(info) for info in nodes()]
+        theirs = self._casting_nodes().items()  # a node is found by the name of its CastingNode, too
+        actors = [Actor(about["name"], CASTING_NODE, about["name"], NAMESPACE, node) for node, (_, about) in theirs]
         with self._lock:
-            self._tracker.update(seen)
+            self._tracker.update(seen, actors)
 
     def _here(self) -> Remote:
-        return LocalRemote(HERE, HereParty(links))
+        return LocalRemote(HERE, HereParty(links, gateway=self._gateway))
 
     def _on(self, node_id: str, *, fresh: bool) -> Remote:
         if fresh:
@@ -180,6 +183,8 @@ def _prepare_environment(token: Token) -> None:
     """Before Ray is imported, which reads it then."""
     # Under `uv run`, Ray would have every worker of the cluster run by uv, with this folder uploaded.
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    # A call after the connection broke would have Ray start a cluster here, and the file would go to that.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     os.environ.pop("RAY_ADDRESS", None)  # it has been heeded, and Ray would take it for more than it is
     os.environ["RAY_AUTH_MODE"] = "token" if token else "disabled"
     if token:

@@ -23,17 +23,20 @@ _RATE_OVER = 3.0
 
 
 class Rate:
-    """Bytes per second over the last seconds."""
+    """Bytes per second over the last seconds, or over the last step where steps (whole chunks) are rarer than that."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
+        self._steps: deque[tuple[float, int]] = deque()
 
     def add(self, now: float, done: int) -> float:
-        self._seen.append((now, done))
-        while len(self._seen) > 2 and now - self._seen[0][0] > _RATE_OVER:
-            self._seen.popleft()
-        (first, before), (last, after) = self._seen[0], self._seen[-1]
-        return (after - before) / (last - first) if last > first else 0.0
+        if not self._steps or done != self._steps[-1][1]:
+            self._steps.append((now, done))
+        while len(self._steps) > 2 and now - self._steps[1][0] > _RATE_OVER:
+            self._steps.popleft()
+        (first, before), (last, after) = self._steps[0], self._steps[-1]
+        overdue = now - last > last - first  # the next step is late by a whole one: it has become slower
+        seconds = (now if overdue else last) - first
+        return (after - before) / seconds if seconds > 0 else 0.0
 
 
 class Ticker:
