@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.transfer.onnode.copying import CHUNK, Copy, content, copying, make_tree, names, picture, small_disk
+from ws.transfer.onnode.journal import Journal
 from ws.transfer.onnode.problems import TransferProblem
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
@@ -213,6 +214,24 @@ def test_a_disk_that_fills_meanwhile_fails_cleanly_and_can_be_resumed(tmp_path: 
             assert picture(disk / "copy") == picture(source)
         else:
             assert (disk / "copy").read_bytes() == source.read_bytes()
+
+
+def test_a_journal_that_finds_no_room_is_told_with_the_name_of_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "file"
+    source.write_bytes(content(3 * CHUNK, 1))
+    with copying(source, tmp_path / "copy") as copy:
+        copy.sink.prepare()
+        copy.pass_chunks([0])
+        monkeypatch.setattr(Journal, "_append", lambda *_: os.write(full, b"x"))
+        with Path("/dev/full").open("wb", buffering=0) as device:
+            full = device.fileno()
+            with pytest.raises(TransferProblem) as caught:
+                copy.pass_chunks([1])
+        assert caught.value.code == "no-space"
+        assert str(tmp_path / "copy") in caught.value.what
+        assert list(copy.sink.missing()) == [1, 2]
 
 
 @needs_root

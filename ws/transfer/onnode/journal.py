@@ -8,6 +8,7 @@ more: whoever takes it up hashes what it claims. Its lock (flock) says that some
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -16,7 +17,7 @@ import struct
 import threading
 import zlib
 
-from ws.transfer.onnode.problems import BUSY, EXISTS, NO_SPACE, TransferProblem, writing_problem
+from ws.transfer.onnode.problems import BUSY, EXISTS, TransferProblem, writing_problem
 
 FORMAT = "ws-journal-1"
 _RECORD = ">I32sI"
@@ -45,14 +46,17 @@ class Journal:
     def open(self) -> dict[int, bytes] | None:
         """Lock it and read it: digests by chunk; None where it is new, or about another content: `start` it then.
 
-        Problems: busy, exists (a file of that name that is none), read-only, no-space.
+        Problems: busy, exists (a file of that name that is none), link-refused. What the disk says, here and in `start`
+        and `add`, is an OSError: whoever knows the target has better words for it.
         """
         try:
             self._descriptor = self._open_locked()
-            status = os.fstat(self._descriptor)
-            head = os.pread(self._descriptor, _LONGEST_HEADER, 0)
         except OSError as error:
-            raise writing_problem(error, self._name) from error
+            if error.errno == errno.ELOOP:
+                raise writing_problem(error, self._name) from error
+            raise
+        status = os.fstat(self._descriptor)
+        head = os.pread(self._descriptor, _LONGEST_HEADER, 0)
         self.found = status.st_size > 0
         ours = f'{{"format": "{FORMAT}"'.encode()
         if not stat.S_ISREG(status.st_mode) or not (head.startswith(ours) or ours.startswith(head)):
@@ -94,21 +98,15 @@ class Journal:
 
     def start(self) -> None:
         """Begin it anew."""
-        try:
-            os.ftruncate(self._descriptor, 0)
-            self._end = 0
-            self._append(self._header)
-        except OSError as error:
-            raise writing_problem(error, self._name) from error
+        os.ftruncate(self._descriptor, 0)
+        self._end = 0
+        self._append(self._header)
 
     def add(self, chunk: int, digest: bytes) -> None:
         """That chunk is had."""
         body = struct.pack(_RECORD, chunk, digest, 0)[:-4]
-        try:
-            with self._lock:
-                self._append(body + struct.pack(">I", zlib.crc32(body)))
-        except OSError as error:
-            raise writing_problem(error, self._name) from error
+        with self._lock:
+            self._append(body + struct.pack(">I", zlib.crc32(body)))
 
     def drop(self, chunk: int) -> None:
         """That chunk is not had after all."""
@@ -117,7 +115,7 @@ class Journal:
     def _append(self, record: bytes) -> None:
         """A record that didn't fit is overwritten by the next."""
         if os.pwrite(self._descriptor, record, self._end) < len(record):
-            raise TransferProblem(NO_SPACE, f"can't write {self._name!r}", "the disk is full", "free space there")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._end += len(record)
 
     def remove(self) -> None:

@@ -72,7 +72,10 @@ class Sink(Target):
         journal = self._journal
         if journal is None or self.closed:
             raise TransferProblem(BUSY, "the target is closed", "the transfer was ended")
-        journal.add(chunk, digest)
+        try:
+            journal.add(chunk, digest)
+        except OSError as error:
+            raise self._write_problem(error, chunk) from error
         self.take(chunk, digest)
 
     def _write_problem(self, error: OSError, chunk: int) -> TransferProblem:
@@ -87,9 +90,12 @@ class Sink(Target):
             if self.have(chunk) and self.digest(chunk) != hashes[DIGEST * chunk : DIGEST * (chunk + 1)]
         ]
         for chunk in bad:
-            if self._journal:
-                self._journal.drop(chunk)
             self.drop(chunk)
+            try:
+                if self._journal:
+                    self._journal.drop(chunk)
+            except OSError as error:
+                raise self._write_problem(error, chunk) from error
         return bad
 
     def publish(self, hashes: bytes) -> dict[str, Any]:
