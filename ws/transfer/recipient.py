@@ -65,7 +65,7 @@ class Recipient:
 
     def pull(self, peers: list[dict[str, Any]], options: dict[str, Any] | None = None) -> None:
         """Let it receive all; returns when it has."""
-        self.wait(ask(self.party, "pull", self._tid, peers, options or {}))
+        self.note(self.wait(ask(self.party, "pull", self._tid, peers, options or {})))
 
     def settle(self, hashes: bytes) -> int:
         """Let it publish what it has; returns how many chunks were wrong, and are missing again."""

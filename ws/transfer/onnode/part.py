@@ -48,6 +48,7 @@ class Part:
         self.ended = TransferProblem(CANCELLED, "the transfer was ended on this node")
         self.began = time.monotonic()
         self.had = 0
+        self._retries = 0  # of the pullers before this one
         self._served: list[tuple[socket.socket, str]] = []
         self._lock = threading.Lock()
         self._idle = threading.Event()
@@ -70,6 +71,8 @@ class Part:
     def run(self, puller: Puller) -> None:
         """Let it receive until all is there; one at a time."""
         with self._lock:
+            if self.puller:
+                self._retries += self.puller.progress()["retries"]
             self.puller = puller
             if self.stop.is_set():
                 raise self.ended
@@ -112,8 +115,14 @@ class Part:
 
     def progress(self) -> dict[str, Any]:
         done = self.sink.done_bytes if isinstance(self.store, Sink) else self.layout.total
-        told = self.puller.progress() if self.puller else {}
-        return {"retries": 0, "source": "", **told, "done": done, "total": self.layout.total, "paused": self.paused}
+        told = self.puller.progress() if self.puller else {"retries": 0, "source": ""}
+        return {
+            "retries": self._retries + told["retries"],
+            "source": told["source"],
+            "done": done,
+            "total": self.layout.total,
+            "paused": self.paused,
+        }
 
     def look_at_existing(self, hashes: bytes) -> dict[str, Any]:
         identical = self.sink.offer_existing(hashes)
