@@ -50,6 +50,10 @@ class Proxy:
         with self._reached:
             assert self._reached.wait_for(lambda: self.carried >= count, 20), f"{self.carried} of {count} bytes"
 
+    def wait_dials(self, count: int) -> None:
+        with self._reached:
+            assert self._reached.wait_for(lambda: self.dials >= count, 20), f"{self.dials} of {count} connections"
+
     def close(self) -> None:
         self.cut()
         self.flow()
@@ -69,7 +73,9 @@ class Proxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            self.dials += 1
+            with self._reached:
+                self.dials += 1
+                self._reached.notify_all()
             if not self._is_open:
                 near.close()
                 continue
