@@ -376,6 +376,25 @@ def test_nodes_that_are_lost_for_good_fail_alone(cluster: Cluster, away: list[st
     assert held(cluster) == {node: None if node in away else content for node in RECIPIENTS}
 
 
+def test_a_relay_that_keeps_files_of_its_own_does_not_hold_up_the_others(cluster: Cluster) -> None:
+    """It skips the chunks of what it keeps, and who is behind it gets them from elsewhere."""
+    top = cluster.root(SENDER) / "top"
+    top.mkdir()
+    for name in ("big", "last"):
+        (top / name).write_bytes(os.urandom(2 * MIB))
+    for node in (FIRST, LAST):
+        own = cluster.root(node) / "top"
+        own.mkdir()
+        (own / "big").write_bytes(b"my own")
+    outcome = send(cluster, name="top")
+    assert outcome.state == "done", outcome
+    assert {node: outcome.receipts[node].kept for node in RECIPIENTS} == {FIRST: ("big",), MIDDLE: (), LAST: ("big",)}
+    for node in RECIPIENTS:
+        there = cluster.root(node) / "top"
+        assert (there / "last").read_bytes() == (top / "last").read_bytes()
+        assert (there / "big").read_bytes() == ((top / "big").read_bytes() if node == MIDDLE else b"my own")
+
+
 # Sizes
 
 

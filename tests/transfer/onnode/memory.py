@@ -76,8 +76,8 @@ class Target:
     def hashes(self) -> bytes:
         return b"".join(hashlib.sha256(self.data[i]).digest() for i in sorted(self.data))
 
-    def have(self, index: int) -> bool:
-        return index in self.data
+    def is_missing(self, index: int) -> bool:
+        return index not in self.data
 
     def missing(self) -> Iterator[int]:
         return (i for i in range(self.layout.count) if i not in self.data)

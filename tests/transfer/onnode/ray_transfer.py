@@ -43,8 +43,8 @@ class Store:
     def done_bytes(self) -> int:
         return len(self.data) * SIZE
 
-    def have(self, index: int) -> bool:
-        return index in self.data
+    def is_missing(self, index: int) -> bool:
+        return index not in self.data
 
     def wait_for(self, index: int, seconds: float) -> bool:
         return index in self.data

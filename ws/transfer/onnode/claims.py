@@ -33,12 +33,12 @@ class Claims:
         return taken
 
     def has_unclaimed(self) -> bool:
-        """Chunks that came another way meanwhile are passed over."""
-        while self._returned and self._sink.have(self._returned[0]):
+        """Chunks that came another way meanwhile, or are not wanted at all, are passed over."""
+        while self._returned and not self._sink.is_missing(self._returned[0]):
             heapq.heappop(self._returned)
         if self._returned:
             return True
-        while self._next < self._count and self._sink.have(self._next):
+        while self._next < self._count and not self._sink.is_missing(self._next):
             self._next += 1
         return self._next < self._count
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from ws.transfer.onnode.chunks import Chunks
 from ws.transfer.onnode.layout import Layout
+from ws.transfer.onnode.problems import NOT_READABLE, TransferProblem
 
 MISSING, HAD, SKIPPED = 0, 1, 2
 
@@ -43,9 +44,11 @@ class HadChunks(Chunks, ABC):
             chunk = self._state.find(MISSING, chunk + 1)
 
     def wait_for(self, chunk: int, timeout: float) -> bool:
-        """Whether it is had, waiting at most `timeout` seconds for it."""
+        """Whether it is had, waiting at most `timeout` seconds for it; problem `not-readable` where it never will be."""
         if self.have(chunk):
             return True
+        if self._state[chunk] == SKIPPED:
+            raise TransferProblem(NOT_READABLE, f"chunk {chunk} is not taken here", "other files are there, and kept")
         deadline = time.monotonic() + timeout
         with self._changed:
             while not self.have(chunk) and not self.closed:
