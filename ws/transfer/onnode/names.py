@@ -112,6 +112,11 @@ class Roots:
     def paths(self) -> list[str]:
         return [_text(given) for given in self._given]
 
+    @property
+    def first(self) -> Place:
+        """The first one itself; made where it is missing."""
+        return Place(self._real_path(self._given[0]), ())
+
     def find(self, path: str) -> Place:
         """Where `path` is: below the first root, or, if it is absolute or begins with `~`, below one that holds it.
 
@@ -121,7 +126,7 @@ class Roots:
         if path[:1] == "~":
             trimmed = _expanded(trimmed)
         if trimmed[:1] != "/" and path[:1] != "/":
-            return Place(self._real_path(self._given[0]), check_relative(trimmed))
+            return self.first.below(*check_relative(trimmed))
         if trimmed:
             check_relative(trimmed[1:])
         parts = _components(trimmed)

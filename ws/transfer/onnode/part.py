@@ -228,7 +228,7 @@ def place_for(roots: Roots, dest: str | None, name: str, is_folder: bool) -> Pla
     """
     check_relative(name)
     if not dest:
-        return roots.find(name)
+        return roots.first.below(name)  # not `find`: a name may begin with ~
     place = roots.find(dest)
     inside = is_folder or dest.endswith("/") or not place.parts or _is_folder(place)
     return place.below(name) if inside else place
