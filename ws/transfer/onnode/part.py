@@ -115,7 +115,7 @@ class Part:
 
     def progress(self) -> dict[str, Any]:
         done = self.sink.done_bytes if isinstance(self.store, Sink) else self.layout.total
-        told = self.puller.progress() if self.puller else {"retries": 0, "source": ""}
+        told: dict[str, Any] = self.puller.progress() if self.puller else {"retries": 0, "source": ""}
         return {
             "retries": self._retries + told["retries"],
             "source": told["source"],
