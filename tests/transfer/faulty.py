@@ -28,11 +28,15 @@ def give(cluster: Cluster, size: int = 6 * MIB, name: str = "a.bin") -> bytes:
 
 
 def send(
-    cluster: Cluster, on_event: Callable[[Event], None] = lambda event: None, name: str = "a.bin", **options: Any
+    cluster: Cluster,
+    on_event: Callable[[Event], None] = lambda event: None,
+    name: str = "a.bin",
+    tid: str | None = None,
+    **options: Any,
 ) -> Outcome:
     settings = Settings(**{"fsync": False, "chunk_size": CHUNK, **options})
     stream = Stream(on_event)
-    return running.Transfer(cluster.party, (SENDER, name), RECIPIENTS, settings, stream, retry_pause=0.01).run()
+    return running.Transfer(cluster.party, (SENDER, name), RECIPIENTS, settings, stream, tid=tid, retry_pause=0.01).run()
 
 
 def in_the_middle(cluster: Cluster, fault: Callable[[str], None], recipient: str = FIRST) -> Callable[[Event], None]:
@@ -50,7 +54,7 @@ def in_the_middle(cluster: Cluster, fault: Callable[[str], None], recipient: str
     return take
 
 
-SLOW = {"limit": 6 * MIB}
+SLOW: dict[str, Any] = {"limit": 6 * MIB}
 
 
 def held(cluster: Cluster, name: str = "a.bin") -> dict[str, bytes | None]:
