@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -26,11 +27,16 @@ class Entrance:
     address: str
     wants_token: bool
 
-    @property
-    def host(self) -> str | None:
-        """The host of the address."""
-        endpoint = parse_endpoint(self.address.removeprefix("ray://"))
-        return endpoint.host if endpoint else None
+    def gateways(self) -> tuple[str, ...]:
+        """Hosts by which nodes may be reached from here: the one of the address, and where that is this machine, all of its
+        own addresses, for the nodes may be containers whose ports are published on another of them.
+        """
+        endpoint = parse_endpoint(self.address)
+        if endpoint is None:
+            return ()
+        own = _own_addresses()
+        here = endpoint.host in {"localhost", *own}
+        return tuple(dict.fromkeys([endpoint.host, *(own if here else [])]))
 
 
 def find_entrance(wish: Wish, note: Callable[[str], None] = lambda text: None) -> Entrance:
@@ -55,6 +61,14 @@ def find_entrance(wish: Wish, note: Callable[[str], None] = lambda text: None) -
     if address is None:
         raise EnvironmentProblem(f"no driver gets into the cluster at {route.at}", _why(route), _MEND)
     return Entrance(address, route.wants_token)
+
+
+def _own_addresses() -> list[str]:
+    """This machine's IPv4 addresses."""
+    import psutil
+
+    found = psutil.net_if_addrs().values()
+    return [address.address for addresses in found for address in addresses if address.family is socket.AF_INET]
 
 
 def _best(wish: Wish, note: Callable[[str], None]) -> Entrance:

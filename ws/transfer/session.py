@@ -36,7 +36,7 @@ class Session:
 
     def __init__(self, entrance: Entrance) -> None:
         self.where = entrance.address
-        self._gateway = entrance.host
+        self._gateways = entrance.gateways()
         self._tracker = NodeTracker()
         self._lock = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
@@ -106,7 +106,7 @@ class Session:
             self._tracker.update(seen, actors)
 
     def _here(self) -> Remote:
-        return LocalRemote(HERE, HereParty(links, gateway=self._gateway))
+        return LocalRemote(HERE, HereParty(links, self._gateways))
 
     def _on(self, node_id: str, *, fresh: bool) -> Remote:
         if fresh:
