@@ -31,6 +31,10 @@ class RayNodeHere:
         with self._log.open("ab") as out:
             self._process = subprocess.Popen(self._argv, env=self._environ, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def revive(self) -> None:
         """Start it again where it gave up by itself: Ray allows 30 s, which a busy machine may not have."""
         if not self._killed and self._process.poll() is not None:

@@ -15,6 +15,8 @@ from ws.transfer.here import HereParty
 from ws.transfer.onnode import party as party_module
 from ws.transfer.onnode.answers import port_of
 from ws.transfer.onnode.party import Party
+from ws.transfer.onnode.problems import TransferProblem
+from ws.transfer.onnode.ray_link import value_count
 
 TID, SECRET = "ab" * 16, b"s" * 32
 MIB = 1 << 20
@@ -148,17 +150,22 @@ def test_blocks_that_are_pushed_are_a_transfer_as_well(made: list[Party], tmp_pa
     sender, recipient, spec = pair(made, tmp_path)
     recipient.accept(TID, spec)
     for index in recipient.missing(TID)["missing"]:
-        block = sender.read_block(TID, index)
-        assert recipient.write_block(TID, index, block) == {}
-        assert recipient.write_block(TID, index, block) == {}
+        values = sender.read_block(TID, index, value_count(MIB))
+        assert recipient.write_block(TID, index, *values) == {}
+        assert recipient.write_block(TID, index, *values) == {}
+    assert recipient._part(TID).pulse() == 3 * MIB
     assert "receipt" in recipient.settle(TID, sender.hashes(TID)["hashes"])
 
 
 def test_a_block_that_is_not_what_it_says_is_refused(made: list[Party], tmp_path: Path) -> None:
     sender, recipient, spec = pair(made, tmp_path)
     recipient.accept(TID, spec)
-    block = {**sender.read_block(TID, 0), "digest": bytes(32)}
-    assert recipient.write_block(TID, 0, block)["problem"]["code"] == "bad-chunk"
+    head, *pieces = sender.read_block(TID, 0, value_count(MIB))
+    assert recipient.write_block(TID, 0, {**head, "digest": bytes(32)}, *pieces)["problem"]["code"] == "bad-chunk"
+    assert recipient.write_block(TID, 0, {**head, "digest": bytes(32)}, *pieces[1:])["problem"]["code"] == "bad-chunk"
+    head, *pieces = sender.read_block("cd" * 16, 0, 3)
+    assert head["problem"]["code"] == "lost"
+    assert pieces == [b"", b""]
     assert recipient.missing(TID, 2) == {"missing": [0, 1]}
 
 
@@ -191,11 +198,43 @@ def test_this_machine_reaches_nodes_by_the_host_it_enters_the_cluster_by(made: l
     """Their own names mean nothing here; the port is published on that host."""
     sender, _, _ = pair(made, tmp_path)
     port = sender.start()["addresses"][0][1]
-    here = HereParty(gateway="127.0.0.1")
+    here = HereParty(gateways=["127.0.0.1"])
     made.append(here)
     target = {"name": "a", "addresses": [["no-such-name.invalid", port]]}
     assert here.reach(TID, SECRET, [target])["a"]["ok"]
     assert not HereParty().reach(TID, SECRET, [target])["a"]["ok"]
+
+
+def test_what_is_pushed_heeds_the_limit_until_it_is_ended(made: list[Party], tmp_path: Path) -> None:
+    sender, _, _ = pair(made, tmp_path)
+    sender.offer(TID, "x", SECRET, {"chunk_size": MIB, "limit": 100})
+    part = sender._part(TID)
+    ended: list[str] = []
+
+    def wait() -> None:
+        try:
+            part.await_limit(MIB)  # three hours
+        except TransferProblem as problem:
+            ended.append(problem.code)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    sender.finish(TID)
+    thread.join(30)
+    assert ended == ["cancelled"]
+
+
+def test_another_node_at_the_same_address_is_not_who_is_wanted(made: list[Party], tmp_path: Path) -> None:
+    sender, recipient, spec = pair(made, tmp_path)
+    sender.offer(TID, "x", SECRET, {"chunk_size": MIB, "name": "ray_node_1"})
+    recipient.accept(TID, {**spec, "name": "ray_node_2"})
+    addresses = sender.start()["addresses"]
+    answers = recipient.reach(TID, SECRET, [{"name": f"ray_node_{i}", "addresses": addresses} for i in (1, 2)])
+    assert [answers["ray_node_1"]["ok"], answers["ray_node_2"]["ok"]] == [True, False]
+    assert "is not ray_node_2" in answers["ray_node_2"]["why"]
+    answer = recipient.pull(TID, [{"name": "ray_node_2", "addresses": addresses}], {"patience": 1.0})
+    assert answer["problem"]["code"] == "unreachable"
+    assert recipient.pull(TID, [{"name": "ray_node_1", "addresses": addresses}])["done"] == 3 * MIB
 
 
 def test_this_machine_takes_any_path_of_its_user(made: list[Party], tmp_path: Path) -> None:

@@ -9,34 +9,36 @@ from typing import Any
 
 from ws.transfer.onnode.answers import answering
 from ws.transfer.onnode.entries import Listing, scan_here
+from ws.transfer.onnode.link import PeerFailed
+from ws.transfer.onnode.linux import give_back_memory
 from ws.transfer.onnode.names import Place, Roots
 from ws.transfer.onnode.part import place_for
 from ws.transfer.onnode.party import Party
-from ws.transfer.remote import HERE, answer_of, lost
+from ws.transfer.onnode.ray_link import answered, as_values, read_block, value_count
+from ws.transfer.remote import HERE, answer_of
 
-_IN_FLIGHT = 8
-_BLOCK = 60.0
-"""Seconds that one block may take on its way through Ray."""
+_IN_FLIGHT = 2
+_RECIPIENT = "the recipient"
 
 
 class HereParty(Party):
     """No roots: what the user may read and write is the limit.
 
-    `gateway`: the host by which this machine enters the cluster. The names of nodes mean nothing here where they are in
-    containers or behind NAT, and that host's ports of the same number lead to them.
+    `gateways`: hosts whose ports may lead to the nodes' ports of the same number. The names of nodes mean nothing here where
+    they are in containers or behind NAT.
     """
 
-    def __init__(self, links: Any = None, gateway: str | None = None) -> None:
+    def __init__(self, links: Any = None, gateways: Sequence[str] = ()) -> None:
         super().__init__(HERE, environ={"WS_TRANSFER_ROOTS": "/"}, listen=False, links=links)
-        self._gateway = gateway
+        self._gateways = tuple(gateways)
 
     def reach(self, tid: str, secret: bytes, targets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return super().reach(tid, secret, [self._with_ways(target) for target in targets])
 
     def serve_by_dialling(
-        self, tid: str, addresses: Sequence[Sequence[Any]], streams: int = 2, name: str = ""
+        self, tid: str, addresses: Sequence[Sequence[Any]], streams: int = 2, wanted: str = ""
     ) -> dict[str, Any]:
-        return super().serve_by_dialling(tid, self._ways(addresses), streams, name)
+        return super().serve_by_dialling(tid, self._ways(addresses), streams, wanted)
 
     def pull(self, tid: str, peers: Sequence[Mapping[str, Any]], options: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return super().pull(tid, [self._with_ways(peer) for peer in peers], options)
@@ -45,9 +47,9 @@ class HereParty(Party):
         return {**party, "addresses": self._ways(party.get("addresses") or [])}
 
     def _ways(self, addresses: Sequence[Sequence[Any]]) -> list[list[Any]]:
-        """The node's own addresses, then those by the gateway."""
+        """The node's own addresses, then those by the gateways."""
         known = [[host, port] for host, port in addresses]
-        by_gateway = [[self._gateway, port] for _, port in known] if self._gateway else []
+        by_gateway = [[gateway, port] for _, port in known for gateway in self._gateways]
         return known + [address for address in by_gateway if address not in known]
 
     def _source(self, path: str) -> tuple[Place, Listing]:
@@ -61,28 +63,24 @@ class HereParty(Party):
 
     @answering
     def push(self, tid: str, actor: Any) -> dict[str, Any]:
-        """Bring every chunk that `actor` is missing to it through Ray, for nobody can ask this machine; 8 in flight."""
-        import ray
-
+        """Bring every chunk that `actor` is missing to it through Ray, for nobody can ask this machine; 2 in flight."""
         part = self._part(tid)
+
+        def answer(ref: Any) -> dict[str, Any]:
+            give_back_memory()
+            try:
+                return answer_of(answered([ref], actor, tid, _RECIPIENT, part.check)[0], _RECIPIENT)
+            except PeerFailed as failure:
+                raise failure.problem from failure
+
         on_the_way: deque[Any] = deque()
-        missing = answer_of(ray.get(actor.missing.remote(tid), timeout=_BLOCK), "the recipient")["missing"]
-        for index in missing:
-            if part.stop.is_set():
-                raise part.ended
-            on_the_way.append(actor.write_block.remote(tid, index, self.read_block(tid, index)))
+        for index in answer(actor.missing.remote(tid))["missing"]:
+            length = part.layout.length(index)
+            part.await_limit(length)
+            values = as_values(read_block(part.store, index), value_count(length))
+            on_the_way.append(actor.write_block.remote(tid, index, *values))
             if len(on_the_way) >= _IN_FLIGHT:
-                _await(on_the_way.popleft())
+                answer(on_the_way.popleft())
         while on_the_way:
-            _await(on_the_way.popleft())
+            answer(on_the_way.popleft())
         return {}
-
-
-def _await(ref: Any) -> None:
-    import ray
-
-    try:
-        answer = ray.get(ref, timeout=_BLOCK)
-    except Exception as error:  # whatever Ray raises: the recipient, or the way to it, is gone
-        raise lost("the recipient", type(error).__name__) from error
-    answer_of(answer, "the recipient")

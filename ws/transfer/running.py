@@ -63,7 +63,7 @@ class Transfer:
         self._stream = stream
         self._secret = secrets.token_bytes(32)
         self._chunk_size = settings.chunk_size or planning.chunk_size(len(recipients))
-        self._sender = Sender(connect, source[0], source[1], self.id, self._secret, self._chunk_size)
+        self._sender = Sender(connect, source[0], source[1], self.id, self._secret, self._chunk_size, settings.limit)
         self._recipients = [Recipient(recipient, self.id) for recipient in recipients]
         self._ticker = Ticker(self.id, self._sender, self._recipients, self._emit, wanted, self._obey, self._on_lost)
         self._router = Router(self.id, self._secret, self._sender, self._recipients, settings.plane)
@@ -165,6 +165,7 @@ class Transfer:
             "fsync": settings.fsync,
             "keep_partial": settings.keep_partial,
             "limit": settings.limit,
+            "name": recipient.id,
         }
         recipient.chunks, recipient.chunk_size = self._sender.about["chunks"], self._chunk_size
         recipient.accept(spec, self._sender.hashes)
@@ -218,7 +219,7 @@ class Transfer:
     def _have_served(self, source: str, recipient: Recipient) -> None:
         remote = self._router.remote(source)
         if remote is not None and recipient.remote is not None:
-            ask(remote, "serve_by_dialling", self.id, recipient.remote.addresses, _PULL["streams"], source)
+            ask(remote, "serve_by_dialling", self.id, recipient.remote.addresses, _PULL["streams"], recipient.id)
 
     def _mend(self, recipient: Recipient, problem: TransferProblem | None) -> None:
         """Before it is tried again: whoever is gone is started anew, and its way is looked for again."""

@@ -18,11 +18,21 @@ _ANSWER = 15.0
 class Sender:
     """Offers the source once, and again where its actor had to be started anew. Several threads use it at once."""
 
-    def __init__(self, connect: Connect, party_id: str, path: str, tid: str, secret: bytes, chunk_size: int) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        party_id: str,
+        path: str,
+        tid: str,
+        secret: bytes,
+        chunk_size: int,
+        limit: float | None = None,
+    ) -> None:
         self.id = party_id
         self.remote: Remote
         self.about: dict[str, Any] = {}
-        self._connect, self._path, self._tid, self._secret, self._chunk_size = connect, path, tid, secret, chunk_size
+        self._connect, self._path, self._tid, self._secret = connect, path, tid, secret
+        self._options = {"chunk_size": chunk_size, "limit": limit, "name": party_id}
         self._lock = threading.Lock()
         self._hashes: dict[str, Any] = {}
 
@@ -65,5 +75,4 @@ class Sender:
             return True
 
     def _offer(self) -> dict[str, Any]:
-        options = {"chunk_size": self._chunk_size}
-        return result(ask(self.remote, "offer", self._tid, self._path, self._secret, options), self.id)
+        return result(ask(self.remote, "offer", self._tid, self._path, self._secret, self._options), self.id)

@@ -165,10 +165,12 @@ def _connected(wish: Wish, note: Callable[[str], None]) -> Entrance:
 
 def _init(entrance: Entrance, namespace: str) -> None:
     import logging
+    import warnings
 
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "More than 10MB of messages")  # Ray Client's word about blocks; they are meant to be
     arguments = init_arguments(namespace)
     ray.init(entrance.address, logging_level=logging.ERROR, log_to_driver=False, **arguments)
 

@@ -17,7 +17,7 @@ import ray
 from ws.transfer import onnode
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.onnode.pulling import Puller
-from ws.transfer.onnode.ray_link import links, read_block, write_block
+from ws.transfer.onnode.ray_link import as_values, from_values, links, read_block, value_count, write_block
 
 COUNT, SIZE = 6, 3_000_000
 HOLE = 2
@@ -87,15 +87,18 @@ class Node:
     def __init__(self, full: bool) -> None:
         self.store = Store(full)
 
-    def read_block(self, tid: str, index: int) -> Any:
+    def read_block(self, tid: str, index: int, count: int) -> Any:
         try:
-            return read_block(self.store, index, 0.1)
+            return as_values(read_block(self.store, index, 0.1), count)
         except TransferProblem as problem:
-            return {"problem": problem.as_dict()}
+            return as_values({"problem": problem.as_dict()}, count)
 
-    def write_block(self, tid: str, index: int, block: Any) -> bool:
-        write_block(self.store, index, block)
+    def write_block(self, tid: str, index: int, *values: Any) -> bool:
+        write_block(self.store, index, from_values(values))
         return True
+
+    def progress(self, tid: str) -> dict[str, Any]:
+        return {}
 
     def pull(self, actor: Any) -> dict[str, Any]:
         puller = Puller(self.store, b"t" * 16, b"s" * 32, [peer(actor)], links=links)
@@ -123,7 +126,8 @@ def main(address: str) -> None:
     here = Store(False)
     Puller(here, b"t" * 16, b"s" * 32, [peer(target)], links=links).run()
     for index in range(COUNT):
-        ray.get(pushed.write_block.remote("", index, read_block(here, index)), timeout=60)
+        values = as_values(read_block(here, index), value_count(SIZE))
+        ray.get(pushed.write_block.remote("", index, *values), timeout=60)
     ray.kill(target)
     code = ""
     try:

@@ -206,3 +206,19 @@ def test_it_ends_soon_after_its_patience_and_not_before(peers: int, streams: int
     assert 30.0 <= network.now < 31.0
     assert network.problem.code == "lost"
     assert network.problem.why.count("it is dead") == peers
+
+
+def test_bytes_count_as_progress_until_a_peer_fails() -> None:
+    """A chunk may take longer than patience; one that breaks off again and again may not."""
+    choice = Choice(Timing(patience=3.0))
+    choice.add("a")
+    for second in range(10):
+        choice.moving("a", float(second))
+        assert choice.tick(float(second)) is None
+    choice.failed("a", 10.0, TransferProblem("lost", "it broke off"))
+    for second in range(10, 13):
+        choice.moving("a", float(second))
+    assert [choice.tick(float(second)) is None for second in range(10, 14)] == [True, True, True, False]
+    choice.got("a", 14.0)
+    choice.moving("a", 20.0)
+    assert choice.tick(22.0) is None

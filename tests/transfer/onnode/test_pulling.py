@@ -116,6 +116,26 @@ def test_a_chain_relays_while_it_receives(net: Net, streams: int) -> None:
     assert sorted(source.asked) == list(range(30))
 
 
+def test_another_party_at_the_address_of_a_peer_is_not_asked(net: Net) -> None:
+    source, other = Source(), Source(lies=True)
+    target = Target(source.layout)
+    elsewhere = peer_at("relay", ["127.0.0.1", net.serve(other, name="elsewhere").port])
+    puller(target, elsewhere, peer_at(ORIGIN, ["127.0.0.1", net.serve(source, name=ORIGIN).port])).run()
+    assert target.hashes == source.hashes
+    assert other.asked == []
+
+
+def test_bytes_are_told_as_they_come(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with the whole chunk: on a slow link, or with a low limit, that takes longer than anybody's patience."""
+    source = Source(count=1, size=100_000)
+    told: list[str] = []
+    getting = puller(Target(source.layout), net.peer(ORIGIN, source), limiter=Limiter(1_000_000))
+    monkeypatch.setattr(getting._choice, "moving", lambda name, now: told.append(name))
+    getting.run()
+    assert getting.received == 100_000
+    assert told == [ORIGIN] * 5
+
+
 def test_a_dead_predecessor_is_replaced(net: Net) -> None:
     source = Source(count=40)
     relay, wire = net.behind_proxy("relay", source)

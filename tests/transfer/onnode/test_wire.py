@@ -41,15 +41,15 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
 class Admitting:
     """`admit` in a thread."""
 
-    def __init__(self, sock: socket.socket, secret: bytes | None = SECRET, timeout: float = 5.0) -> None:
+    def __init__(self, sock: socket.socket, secret: bytes | None = SECRET, timeout: float = 5.0, name: str = "") -> None:
         self.hello: wire.Hello | None = None
         self.problem: TransferProblem | None = None
-        self._thread = threading.Thread(target=self._run, args=(sock, secret, timeout))
+        self._thread = threading.Thread(target=self._run, args=(sock, wire.Known(secret, name) if secret else None, timeout))
         self._thread.start()
 
-    def _run(self, sock: socket.socket, secret: bytes | None, timeout: float) -> None:
+    def _run(self, sock: socket.socket, known: wire.Known | None, timeout: float) -> None:
         try:
-            self.hello = wire.admit(sock, lambda hello: secret, timeout)
+            self.hello = wire.admit(sock, lambda hello: known, timeout)
         except TransferProblem as problem:
             self.problem = problem
 
@@ -59,10 +59,64 @@ class Admitting:
         return self
 
 
+class Dialling:
+    """`greet` in a thread; `end` gives the code of its problem."""
+
+    def __init__(self, sock: socket.socket, wanted: str) -> None:
+        self._code = ""
+        self._thread = threading.Thread(target=self._run, args=(sock, wanted))
+        self._thread.start()
+
+    def _run(self, sock: socket.socket, wanted: str) -> None:
+        try:
+            wire.greet(sock, TID, SECRET, wire.PULLS, wanted=wanted)
+        except TransferProblem as problem:
+            self._code = problem.code
+
+    def end(self) -> str:
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        return self._code
+
+
 def test_who_knows_the_secret_is_admitted(pair: tuple[socket.socket, socket.socket]) -> None:
     admitting = Admitting(pair[1])
     wire.greet(pair[0], TID, SECRET, wire.SERVES, name="ray_node_1")
     assert admitting.end().hello == wire.Hello(TID, wire.SERVES, "ray_node_1")
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"), [("b", "b"), ("b", ""), ("", "b"), ("ü" * 200, "ü" * 200), ("\udcff", "\udcff"), ("", "")]
+)
+def test_who_is_wanted_answers(pair: tuple[socket.socket, socket.socket], name: str, wanted: str) -> None:
+    admitting = Admitting(pair[1], name=name)
+    wire.greet(pair[0], TID, SECRET, wire.PULLS, name="a", wanted=wanted)
+    assert admitting.end().hello == wire.Hello(TID, wire.PULLS, "a")
+
+
+def test_another_party_of_the_same_transfer_refuses(pair: tuple[socket.socket, socket.socket]) -> None:
+    admitting = Admitting(pair[1], name="ray_node_3")
+    with pytest.raises(TransferProblem, match="is not ray_node_2") as caught:
+        wire.greet(pair[0], TID, SECRET, wire.PULLS, wanted="ray_node_2")
+    assert caught.value.code == "unreachable"
+    problem = admitting.end().problem
+    assert problem is not None
+    assert "ray_node_3" in str(problem)
+
+
+def test_who_is_wanted_is_proved(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Somebody between them, who has the dialler reach another one under a changed name, spoils the proof."""
+    with connected() as (near, far):
+        admitting = Admitting(far, name="c")
+        dialler = Dialling(pair[0], "b")
+        hello = pair[1].recv(1000)
+        near.sendall(hello[:-1] + b"c")
+        pair[1].sendall(near.recv(1000))
+        near.sendall(pair[1].recv(32))
+        assert dialler.end() == "wrong-secret"
+        problem = admitting.end().problem
+        assert problem is not None
+        assert problem.code == "wrong-secret"
 
 
 def test_both_sides_learn_that_secrets_differ(pair: tuple[socket.socket, socket.socket]) -> None:

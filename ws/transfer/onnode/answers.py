@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ws.transfer.onnode.dialling import dial
 from ws.transfer.onnode.problems import UNREACHABLE, TransferProblem
+from ws.transfer.onnode.wire import PULLS
 
 _PROBE = 3.0
 
@@ -39,15 +41,31 @@ def port_of(block: str, name: str = "transfer") -> int:
     return 0
 
 
-def reached(tid: str, secret: bytes, addresses: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """Try the way to a party, greeting included; ms: how long that took."""
+def reached_all(tid: str, secret: bytes, targets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Try the ways to all targets, {"name", "addresses"}, at once; by name what `reached` answers."""
+    answers: dict[str, Any] = {}
+
+    def try_one(name: str, addresses: Sequence[Sequence[Any]]) -> None:
+        answers[name] = reached(tid, secret, addresses, name)
+
+    threads = [
+        threading.Thread(target=try_one, args=(target["name"], target["addresses"]), daemon=True) for target in targets
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def reached(tid: str, secret: bytes, addresses: Sequence[Sequence[Any]], name: str) -> dict[str, Any]:
+    """Try the way to the party of that name, greeting included; ms: how long that took."""
     began = time.monotonic()
     try:
         if not addresses:
             raise TransferProblem(UNREACHABLE, "it listens nowhere")
-        sock, _ = dial(
-            [(str(host), int(port)) for host, port in addresses], bytes.fromhex(tid), secret, b"P", timeout=_PROBE
-        )
+        where = [(str(host), int(port)) for host, port in addresses]
+        sock, _ = dial(where, bytes.fromhex(tid), secret, PULLS, timeout=_PROBE, wanted=name)
     except TransferProblem as problem:
         return {"ok": False, "ms": 0.0, "why": problem.what, "code": problem.code}
     except OSError as error:

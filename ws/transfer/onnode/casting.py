@@ -18,6 +18,9 @@ NAMESPACE = "castray"
 ON_DEMAND = "ws-"
 """How the names of actors begin that a transfer makes for itself, and that end with it."""
 _THREADS = 64
+_BLOCKS = "blocks"
+_GROUPS = {_BLOCKS: 2}
+"""Threads for the methods that carry blocks: each thread's share of memory stays as large as the block it carried last."""
 
 
 class CastingNodes:
@@ -50,16 +53,21 @@ def _actor_class() -> Any:
     by_value: Any = ray.cloudpickle.register_pickle_by_value
     by_value(package)
     as_actor: Any = ray.remote
-    return as_actor(num_cpus=0, max_concurrency=_THREADS, max_restarts=0)(_party_class())
+    return as_actor(num_cpus=0, max_concurrency=_THREADS, max_restarts=0, concurrency_groups=_GROUPS)(_party_class())
 
 
 def _party_class() -> type:
     """The actor's own class; its name is what the cluster shows."""
+    import ray
+
+    # Ray looks for this at the innermost function, so they may not be wrapped.
+    carries_blocks: Any = ray.method(concurrency_group=_BLOCKS)
 
     class CastingNode(Party):
-        def __init__(self, name: str, port: int = 0) -> None:
-            import ray
+        read_block = carries_blocks(Party.read_block)
+        write_block = carries_blocks(Party.write_block)
 
+        def __init__(self, name: str, port: int = 0) -> None:
             own_address: Any = ray.util.get_node_ip_address
             super().__init__(name, port, address=own_address(), links=links)
             self._node_id = ray.get_runtime_context().get_node_id()

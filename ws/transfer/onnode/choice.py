@@ -124,6 +124,12 @@ class Choice:
         """Something moves."""
         self._seen_at, self._waited = now, 0.0
 
+    def moving(self, name: str, now: float) -> None:
+        """Bytes come from it: a chunk may take longer than our patience. After a failure only a whole chunk counts, or one
+        that breaks off each time, or never sends what it should, would keep us for ever."""
+        if not self._peers[name].failures:
+            self.alive(now)
+
     def failed(self, name: str, now: float, problem: TransferProblem) -> None:
         """It refused, died or was silent."""
         peer = self._peers[name]

@@ -14,23 +14,41 @@ _AHEAD = 0.25  # seconds after which the next address is tried beside the one th
 
 
 def dial(
-    addresses: Iterable[Address], tid: bytes, secret: bytes, role: bytes, timeout: float = GREETING_TIME, *, name: str = ""
+    addresses: Iterable[Address],
+    tid: bytes,
+    secret: bytes,
+    role: bytes,
+    timeout: float = GREETING_TIME,
+    *,
+    name: str = "",
+    wanted: str = "",
 ) -> tuple[socket.socket, int]:
-    """Connect to the first of `addresses` that answers, and greet it: the socket, and which address it was.
+    """Connect to the first of `addresses` where the party `wanted` answers: the socket, greeted, and which address it was.
 
     Raises:
         TransferProblem: unreachable, with what each address said; wrong-secret; busy.
     """
-    choices = [(str(host), int(port)) for host, port in addresses]
+    choices = [(index, (str(host), int(port))) for index, (host, port) in enumerate(addresses)]
     if not choices:
         raise TransferProblem(UNREACHABLE, "no address is known to dial", "", "let it dial, or use the plane `ray`")
-    sock, index = _Race(choices, timeout).run()
-    try:
-        greet(sock, tid, secret, role, name=name, timeout=timeout)
-    except BaseException:
-        sock.close()
-        raise
-    return sock, index
+    first: TransferProblem | None = None  # what one that answered said tells more than that others do not
+    while choices:
+        try:
+            sock, at = _Race([address for _, address in choices], timeout).run()
+        except TransferProblem as problem:
+            raise first or problem from None
+        index, _ = choices.pop(at)
+        try:
+            greet(sock, tid, secret, role, name=name, wanted=wanted, timeout=timeout)
+            return sock, index
+        except TransferProblem as problem:
+            sock.close()
+            first = first or problem
+        except BaseException:
+            sock.close()
+            raise
+    assert first
+    raise first
 
 
 class _Race:

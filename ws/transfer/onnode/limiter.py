@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 _BURST = 0.1  # seconds' worth of bytes that may go at once after a rest
-_LARGEST, _SMALLEST = 1024 * 1024, 1024
+_LARGEST = 1024 * 1024
 _SLICE = 0.02  # seconds' worth of bytes in one slice, so that many connections share evenly and none seems silent
 
 
@@ -39,7 +39,7 @@ class Limiter:
 
     def slice(self) -> int:
         """How many bytes to take, and to send or receive, at once; at most 1 MiB."""
-        return max(_SMALLEST, min(_LARGEST, int(self._rate * _SLICE))) if self._rate else _LARGEST
+        return max(1, min(_LARGEST, int(self._rate * _SLICE))) if self._rate else _LARGEST
 
     def take(self, count: int) -> None:
         """Wait until `count` more bytes may go."""

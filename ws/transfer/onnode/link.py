@@ -18,6 +18,8 @@ from ws.transfer.onnode.problems import BAD_CHUNK, LOST, TransferProblem
 
 BUFFER = 1024 * 1024
 OnWait = Callable[[int, int], None]
+OnMoved = Callable[[int], None]
+"""Told of bytes as they come in, and of 0 where none can come but nobody is to blame."""
 
 
 class PeerFailed(Exception):
@@ -34,7 +36,7 @@ class TcpLink:
     """A greeted connection whose other side serves. `buffer` is written over by every chunk, and not kept.
 
     `on_wait` is called for each WAIT with the chunk's index and the peer's count of bytes that came in; what it raises
-    ends `receive`.
+    ends `receive`. `moved` is told of a chunk's bytes, as they come.
     """
 
     depth = 2
@@ -50,13 +52,14 @@ class TcpLink:
         stop: threading.Event,
         silence: float,
         on_wait: OnWait,
+        moved: OnMoved = lambda count: None,
     ) -> None:
         self.name = name
         self.sock = sock
         self._channel = wire.Channel(sock, name, stop, silence)
         self._sink, self._view = sink, memoryview(buffer)
         self._limiter = limiter or Limiter()
-        self._on_wait = on_wait
+        self._on_wait, self._moved = on_wait, moved
 
     def ask(self, index: int) -> None:
         """Ask for a chunk; the answers come in the order of the requests."""
@@ -135,7 +138,7 @@ class TcpLink:
             self._limiter.take(size)
             view = self._view[:size]
             try:
-                self._channel.receive_into(view)
+                self._channel.receive_into(view, moved=self._moved)
             except TransferProblem as problem:
                 raise PeerFailed(problem) from problem
             writer.write(view)

@@ -31,15 +31,18 @@ class Part:
     """One node's part; `stop` is set once it ends. Several threads use it at once.
 
     Attributes: `liars` gave chunks that turned out to be wrong; `had`: bytes that were there before; `unasked`:
-    seconds for which nobody asked about it; `ended`: what is said where it has ended.
+    seconds for which nobody asked about it; `ended`: what is said where it has ended; `name`: what this node is called.
     """
 
-    def __init__(self, store: Reader | Sink, listing: Listing, layout: Layout, secret: bytes, limit: float | None) -> None:
+    def __init__(
+        self, store: Reader | Sink, listing: Listing, layout: Layout, secret: bytes, options: Mapping[str, Any]
+    ) -> None:
         self.store = store
+        self.name = str(options.get("name") or "")
         self.listing = listing
         self.layout = layout
         self.secret = secret
-        self.limiter = Limiter(limit)
+        self.limiter = Limiter(options.get("limit"))
         self.stop = threading.Event()
         self.puller: Puller | None = None
         self.paused = False
@@ -48,6 +51,7 @@ class Part:
         self.ended = TransferProblem(CANCELLED, "the transfer was ended on this node")
         self.began = time.monotonic()
         self.had = 0
+        self._pushed = 0
         self._retries = 0  # of the pullers before this one
         self._served: list[tuple[socket.socket, str]] = []
         self._lock = threading.Lock()
@@ -98,7 +102,21 @@ class Part:
 
     def pulse(self) -> int:
         """Bytes that came in: tells those who wait for a chunk that something moves."""
-        return self.puller.received if self.puller else 0
+        return self._pushed + (self.puller.received if self.puller else 0)
+
+    def check(self) -> None:
+        """It goes on; whoever drives it keeps it. Raises what it ended with."""
+        if self.stop.is_set():
+            raise self.ended
+        self.unasked = 0.0
+
+    def await_limit(self, count: int) -> None:
+        """Wait until so many bytes may go, as long as it goes on."""
+        while count:
+            self.check()
+            now = min(count, self.limiter.slice())
+            self.limiter.take(now)
+            count -= now
 
     def described(self) -> dict[str, Any]:
         """What a recipient needs to know of the source."""
@@ -165,6 +183,7 @@ class Part:
             return
         try:
             write_block(self.sink, index, block)
+            self._pushed += self.layout.length(index)
         except PeerFailed as failure:
             raise failure.problem from failure
         except TransferProblem as problem:
@@ -196,9 +215,9 @@ class Part:
 
 
 def sending(place: Place, listing: Listing, secret: bytes, options: Mapping[str, Any]) -> Part:
-    """The part of a source; options: chunk_size (bytes), limit (bytes per second)."""
+    """The part of a source; options: chunk_size (bytes), limit (bytes per second), name (what it is called)."""
     layout = Layout(listing.entries, int(options.get("chunk_size") or CHUNK_SIZE))
-    return Part(Reader(place, listing, layout), listing, layout, secret, options.get("limit"))
+    return Part(Reader(place, listing, layout), listing, layout, secret, options)
 
 
 def receiving(target: Callable[[str, bool], Place], spec: Mapping[str, Any]) -> tuple[Part, dict[str, Any]]:
@@ -215,7 +234,7 @@ def receiving(target: Callable[[str, bool], Place], spec: Mapping[str, Any]) -> 
         keep_partial=bool(spec.get("keep_partial")),
     )
     sink.prepare()
-    part = Part(sink, listing, layout, spec["secret"], spec.get("limit"))
+    part = Part(sink, listing, layout, spec["secret"], spec)
     part.had = sink.done_bytes
     existing = bool(sink.identical_candidates())
     return part, {"place": place.text, "done": part.had, "total": layout.total, "existing": existing}

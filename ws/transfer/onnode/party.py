@@ -14,18 +14,18 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from ws.transfer.onnode.answers import answering, port_of, reached
+from ws.transfer.onnode.answers import answering, port_of, reached_all
 from ws.transfer.onnode.entries import Listing, scan
+from ws.transfer.onnode.linux import give_back_memory
 from ws.transfer.onnode.names import Place, Roots
 from ws.transfer.onnode.part import Part, place_for, receiving, sending
 from ws.transfer.onnode.problems import BUSY, LOST, UNREACHABLE, TransferProblem
 from ws.transfer.onnode.pulling import Puller
-from ws.transfer.onnode.ray_link import read_block
-from ws.transfer.onnode.serving import Server, dial_and_serve
+from ws.transfer.onnode.ray_link import as_values, from_values, read_block
+from ws.transfer.onnode.serving import Server, keep_serving
 
 LEASE = 20.0
 """Seconds after which a transfer that nobody asks about is given up: whoever coordinates it is gone."""
@@ -79,7 +79,7 @@ class Party:
                 self._started = True
         return {
             "name": self.name,
-            "addresses": self._addresses(),
+            "addresses": [[self._address, self._server.port]] if self._server else [],
             "roots": list(self._roots.paths),
             "pid": os.getpid(),
             "python": sys.version.split()[0],
@@ -98,9 +98,6 @@ class Party:
                 raise
             return Server(host, 0)
 
-    def _addresses(self) -> list[list[Any]]:
-        return [[self._address, self._server.port]] if self._server else []
-
     @answering
     def stop(self) -> dict[str, Any]:
         """End every transfer, keeping what is there of it, and listen no more."""
@@ -115,18 +112,17 @@ class Party:
 
     @answering
     def offer(self, tid: str, path: str, secret: bytes, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Serve what is at `path`. Options: chunk_size, limit (bytes per second or None).
+        """Serve what is at `path`. Options: chunk_size, limit (bytes per second or None), name (what this node is called).
 
         Answers listing (bytes), content, name, folder, files, chunks, total.
         """
         place, listing = self._source(path)
-        part = sending(place, listing, secret, options)
-        self._add(tid, part)
+        self._add(tid, part := sending(place, listing, secret, options))
         return part.described()
 
     @answering
     def accept(self, tid: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Make ready to receive. Spec: listing, secret (bytes), chunk_size, dest (or None), overwrite, fsync, limit.
+        """Make ready to receive. Spec: listing, secret (bytes), chunk_size, dest (or None), overwrite, fsync, limit, name.
 
         Answers place, done, total, and `existing`: whether files are in the way, so that `existing` should be asked.
         """
@@ -148,35 +144,16 @@ class Party:
     @answering
     def reach(self, tid: str, secret: bytes, targets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Try the way to each target ({"name", "addresses"}); answers name → {"ok", "ms", "why", "code"}."""
-        answers: dict[str, Any] = {}
-
-        def try_one(target: Mapping[str, Any]) -> None:
-            answers[target["name"]] = reached(tid, secret, target["addresses"])
-
-        threads = [threading.Thread(target=try_one, args=(target,), daemon=True) for target in targets]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return answers
+        return reached_all(tid, secret, targets)
 
     @answering
     def serve_by_dialling(
-        self, tid: str, addresses: Sequence[Sequence[Any]], streams: int = 2, name: str = ""
+        self, tid: str, addresses: Sequence[Sequence[Any]], streams: int = 2, wanted: str = ""
     ) -> dict[str, Any]:
-        """Serve one who cannot dial this node: dial it, `streams` times, until it says that it has all.
-
-        `name` is what it knows this node by.
-        """
+        """Serve `wanted`, who cannot dial this node: dial it, `streams` times, until it says that it has all."""
         part = self._part(tid)
-        where = [(str(host), int(port)) for host, port in addresses]
-
-        def keep_serving() -> None:
-            with suppress(TransferProblem, OSError):  # the recipient misses it, and says so
-                dial_and_serve(where, bytes.fromhex(tid), part.secret, part.store, name=name or self.name, stop=part.stop)
-
-        for _ in range(streams):
-            threading.Thread(target=keep_serving, name="transfer serving", daemon=True).start()
+        names = {"name": part.name or self.name, "wanted": wanted}
+        keep_serving(streams, addresses, bytes.fromhex(tid), part.secret, part.store, stop=part.stop, **names)
         return {}
 
     @answering
@@ -188,7 +165,6 @@ class Party:
         part = self._part(tid)
         if not self._turns.acquire(timeout=_WAIT_FOR_TURN):
             raise TransferProblem(BUSY, f"{self.name} is busy with {MOST_PULLS} other transfers", mend="try again later")
-        by_ray = any(peer.get("actor") for peer in peers)
         try:
             puller = Puller(
                 part.sink,
@@ -196,7 +172,7 @@ class Party:
                 part.secret,
                 [dict(peer) for peer in peers if peer["name"] not in part.liars],
                 limiter=part.limiter,
-                links=self._links if by_ray else None,
+                links=self._links if any(peer.get("actor") for peer in peers) else None,
                 name=self.name,
                 **(options or {}),
             )
@@ -245,8 +221,7 @@ class Party:
     @answering
     def interrupt(self, tid: str) -> dict[str, Any]:
         """End a pull that goes on; the next one may have other peers."""
-        puller = self._part(tid).puller
-        if puller is not None:
+        if puller := self._part(tid).puller:
             puller.stop(TransferProblem(UNREACHABLE, "the sender began anew"))
         return {}
 
@@ -258,15 +233,23 @@ class Party:
 
     # Blocks by Ray
 
-    @answering
-    def read_block(self, tid: str, index: int, wait: float = 1.0) -> dict[str, Any]:
-        """One chunk for another actor, as a block; see `ray_link`."""
-        return read_block(self._part(tid).store, index, wait)
+    def read_block(self, tid: str, index: int, count: int) -> list[Any]:
+        """One chunk for another actor, as the `count` values of a block; see `ray_link`."""
+        return as_values(self._block(tid, index), count)
 
     @answering
-    def write_block(self, tid: str, index: int, block: Mapping[str, Any]) -> dict[str, Any]:
+    def _block(self, tid: str, index: int) -> dict[str, Any]:
+        part = self._part(tid)
+        return read_block(part.store, index, pulse=part.pulse)
+
+    def write_block(self, tid: str, index: int, *values: Any) -> dict[str, Any]:
         """Take a chunk that is pushed by one that nobody can ask; one that is there already is left as it is."""
-        self._part(tid).take_block(index, block)
+        return self._take_block(tid, index, values)
+
+    @answering
+    def _take_block(self, tid: str, index: int, values: Sequence[Any]) -> dict[str, Any]:
+        self._part(tid).take_block(index, from_values(values))
+        give_back_memory()
         return {}
 
     @answering
@@ -277,8 +260,7 @@ class Party:
     # Inside
 
     def _source(self, path: str) -> tuple[Place, Listing]:
-        place = self._roots.find(path)
-        return place, scan(place)
+        return (place := self._roots.find(path)), scan(place)
 
     def _target(self, dest: str | None, name: str, is_folder: bool) -> Place:
         return place_for(self._roots, dest, name, is_folder)
@@ -287,7 +269,7 @@ class Party:
         with self._lock:
             self._parts[tid] = part
         if self._server:
-            self._server.register(bytes.fromhex(tid), part.secret, part.store, pulse=part.pulse)
+            self._server.register(bytes.fromhex(tid), part.secret, part.store, pulse=part.pulse, name=part.name)
 
     def _part(self, tid: str) -> Part:
         part = self._parts.get(tid)

@@ -8,6 +8,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ws.transfer.onnode.choice import Choice, Timing
@@ -27,8 +28,7 @@ class Puller:
     """Fetches what `sink` is missing.
 
     Args:
-        peers: in order of preference, {"name", "addresses": [[host, port], …], "origin": bool}; one without addresses
-            serves only by dialling us (`add_served`).
+        peers: preferred first, {"name", "addresses": [[host, port], …], "origin": bool}; without addresses: it dials us.
         streams: connections at once; each has 1 MiB of buffer.
         stall, patience: see `choice.Timing`.
         on_event: called from the streams with ("source", {"peer"}) and ("retry", {"peer", "code", "why"}).
@@ -52,7 +52,7 @@ class Puller:
         name: str = "",
     ) -> None:
         self.sink = sink
-        self.received = 0  # bytes of chunks that came, to be told to those who wait for us
+        self.received = 0  # bytes that came, to be told to those who wait for us
         self._streams = streams
         self._stall = stall
         self._on_event = on_event or (lambda kind, data: None)
@@ -77,9 +77,7 @@ class Puller:
             TransferProblem: the sink's own (no-space, read-only); what `stop` was given; what the origin says of its
                 source; or who was asked and what each said, when nothing came for `patience` seconds.
         """
-        threads = [
-            threading.Thread(target=self._stream, name=f"transfer pull {i}", daemon=True) for i in range(self._streams)
-        ]
+        threads = [threading.Thread(target=self._stream, name="transfer pull", daemon=True) for _ in range(self._streams)]
         with self._changed:
             self._finished = False
             self._problem = self._problem if self._stop.is_set() else None
@@ -96,7 +94,12 @@ class Puller:
 
     def stop(self, problem: TransferProblem | None = None) -> None:
         """End it: `run` raises `problem`."""
-        self._fail(problem or TransferProblem(CANCELLED, "the transfer was ended here"))
+        with self._changed:
+            self._problem = self._problem or problem or TransferProblem(CANCELLED, "the transfer was ended here")
+            self._stop.set()
+            for link in self._active:
+                link.shut()
+            self._changed.notify_all()
 
     def pause(self) -> None:
         """Let go of the peers after the chunks that are on their way."""
@@ -156,14 +159,6 @@ class Puller:
         with self._changed:
             self._ways.close_idle()
 
-    def _fail(self, problem: TransferProblem) -> None:
-        with self._changed:
-            self._problem = self._problem or problem
-            self._stop.set()
-            for link in self._active:
-                link.shut()
-            self._changed.notify_all()
-
     def _is_over(self) -> bool:
         return self._finished or self._stop.is_set()
 
@@ -180,9 +175,9 @@ class Puller:
             except PeerFailed as failure:
                 self._note(name, failure)
             except TransferProblem as problem:
-                self._fail(problem)
+                self.stop(problem)
             except Exception as error:
-                self._fail(TransferProblem(CANCELLED, "a bug of ours ended the transfer", repr(error)))
+                self.stop(TransferProblem(CANCELLED, "a bug of ours ended the transfer", repr(error)))
             finally:
                 with self._changed:
                     self._choice.release(name)
@@ -206,7 +201,7 @@ class Puller:
         claimed: deque[int] = deque()
         link, kept = None, False
         try:
-            link = self._ways.open(name, buffer, Waiting(self._may_wait, name), sock)
+            link = self._ways.open(name, buffer, Waiting(self._may_wait, name), partial(self._moved, name), sock)
             with self._changed:
                 self._active.add(link)
             self._fetch(link, claimed)
@@ -258,13 +253,17 @@ class Puller:
         with self._changed:
             self._claims.done(index)
             self._givers[index] = list(self._ways.peers).index(name)
-            self.received += self.sink.layout.length(index)
             self._choice.got(name, time.monotonic())
             is_new, self._source = name != self._source, name
             if self._claims.all_had():
                 self._changed.notify_all()
         if is_new:
             self._on_event("source", {"peer": name})
+
+    def _moved(self, name: str, count: int) -> None:
+        with self._changed:
+            self.received += count
+            self._choice.moving(name, time.monotonic())
 
     def _note(self, name: str, failure: PeerFailed) -> None:
         problem = failure.problem

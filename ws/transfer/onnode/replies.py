@@ -13,7 +13,9 @@ from ws.transfer.onnode import wire
 from ws.transfer.onnode.limiter import Limiter
 from ws.transfer.onnode.problems import BAD_CHUNK, CANCELLED, NOT_READABLE, TransferProblem
 
-_IDLE = 120.0  # seconds without a request after which a connection is given up
+# Seconds after which a connection is given up where no request comes, or no byte of an answer is taken. Whoever asks may be
+# slow (--limit: one kilobyte a second opens TCP's window but once a minute), and has a watch of its own on us.
+_IDLE = 120.0
 _WAIT_BEAT = 0.3
 _PADDING = bytes(64 * 1024)
 Pulse = Callable[[], int]
@@ -33,7 +35,7 @@ def serve(
     Raises:
         TransferProblem: stalled, lost.
     """
-    return _Answers(wire.Channel(sock, who or "the recipient", stop), store, limiter or Limiter(), stop, pulse).run()
+    return _Answers(wire.Channel(sock, who or "the recipient", stop, _IDLE), store, limiter or Limiter(), stop, pulse).run()
 
 
 class _Answers:
@@ -45,7 +47,7 @@ class _Answers:
     def run(self) -> bool:
         while True:
             try:
-                verb, index = struct.unpack(wire.REQUEST, self._channel.receive(struct.calcsize(wire.REQUEST), _IDLE))
+                verb, index = struct.unpack(wire.REQUEST, self._channel.receive(struct.calcsize(wire.REQUEST)))
             except TransferProblem as problem:
                 if problem.code == CANCELLED:
                     self._say_gone(0)

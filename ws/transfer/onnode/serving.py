@@ -10,7 +10,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +26,13 @@ Expect = Callable[[socket.socket, str], None]
 
 @dataclass
 class Served:
-    """A transfer that may be asked for here. `pulse` counts bytes that came in, for those who wait for chunks."""
+    """A transfer that may be asked for here. `pulse` counts bytes that came in, for those who wait for chunks.
+
+    `name`: what this party is called in it; a dialler that wants another one is refused.
+    """
 
     secret: bytes
+    name: str = ""
     store: Any = None
     limiter: Limiter | None = None
     pulse: Pulse | None = None
@@ -54,12 +58,20 @@ class Server:
         threading.Thread(target=self._accept, name="transfer listener", daemon=True).start()
 
     def register(
-        self, tid: bytes, secret: bytes, store: Any, *, limiter: Limiter | None = None, pulse: Pulse | None = None
+        self,
+        tid: bytes,
+        secret: bytes,
+        store: Any,
+        *,
+        limiter: Limiter | None = None,
+        pulse: Pulse | None = None,
+        name: str = "",
     ) -> None:
         """Serve `store` to all who know `secret`, until `unregister`."""
         with self._lock:
             served = self._transfers.setdefault(tid, Served(secret))
-            served.secret, served.store, served.limiter, served.pulse = secret, store, limiter, pulse
+            served.secret, served.name = secret, name
+            served.store, served.limiter, served.pulse = store, limiter, pulse
 
     def expect_servers(self, tid: bytes, callback: Expect, secret: bytes | None = None) -> None:
         """Hand a dialler that wants to serve us to `callback`: the socket, which is then its own, and the dialler's name.
@@ -113,7 +125,7 @@ class Server:
     def _attend(self, sock: socket.socket) -> None:
         keep = False
         try:
-            hello = wire.admit(sock, self._secret_of)
+            hello = wire.admit(sock, self._known)
             with self._lock:
                 served = self._transfers.get(hello.tid)
                 if served is None:
@@ -131,12 +143,12 @@ class Server:
         finally:
             self._leave(sock, keep=keep)
 
-    def _secret_of(self, hello: wire.Hello) -> bytes | None:
+    def _known(self, hello: wire.Hello) -> wire.Known | None:
         with self._lock:
             served = self._transfers.get(hello.tid)
             if served is None or (served.store if hello.role == wire.PULLS else served.expect) is None:
                 return None
-            return served.secret
+            return wire.Known(served.secret, served.name)
 
     def _leave(self, sock: socket.socket, *, keep: bool) -> None:
         with self._lock:
@@ -154,6 +166,7 @@ def dial_and_serve(
     store: Any,
     *,
     name: str = "",
+    wanted: str = "",
     limiter: Limiter | None = None,
     stop: threading.Event | None = None,
     pulse: Pulse | None = None,
@@ -169,7 +182,7 @@ def dial_and_serve(
     waited, pause = 0.0, 0.25
     while not stop.is_set():
         try:
-            sock, _ = dial(addresses, tid, secret, wire.SERVES, name=name)
+            sock, _ = dial(addresses, tid, secret, wire.SERVES, name=name, wanted=wanted)
             waited, pause = 0.0, 0.25
             with sock:
                 if serve(sock, store, limiter, stop, pulse=pulse, who="the recipient"):
@@ -179,6 +192,28 @@ def dial_and_serve(
                 raise
         stop.wait(pause)
         waited, pause = waited + pause, min(4.0, pause * 2)
+
+
+def keep_serving(
+    streams: int,
+    addresses: Iterable[Sequence[Any]],
+    tid: bytes,
+    secret: bytes,
+    store: Any,
+    *,
+    name: str,
+    wanted: str,
+    stop: threading.Event,
+) -> None:
+    """So many connections by `dial_and_serve`, each in a thread of its own."""
+    where = [(str(host), int(port)) for host, port in addresses]
+
+    def serve_one() -> None:
+        with contextlib.suppress(TransferProblem, OSError):  # the recipient misses it, and says so
+            dial_and_serve(where, tid, secret, store, name=name, wanted=wanted, stop=stop)
+
+    for _ in range(streams):
+        threading.Thread(target=serve_one, name="transfer serving", daemon=True).start()
 
 
 def _wake(sockets: Iterable[socket.socket]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from ws.transfer.onnode.choice import Choice
 from ws.transfer.onnode.dialling import dial
 from ws.transfer.onnode.limiter import Limiter
-from ws.transfer.onnode.link import OnWait, PeerFailed, TcpLink
+from ws.transfer.onnode.link import OnMoved, OnWait, PeerFailed, TcpLink
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.onnode.wire import PULLS, lost
 
@@ -75,20 +75,20 @@ class Ways:
             self._count(name, -len(idle))
             idle.clear()
 
-    def open(self, name: str, buffer: bytearray, on_wait: OnWait, sock: socket.socket | None) -> Any:
+    def open(self, name: str, buffer: bytearray, on_wait: OnWait, moved: OnMoved, sock: socket.socket | None) -> Any:
         """A link to that peer, over `sock` if it made one.
 
         Raises:
             PeerFailed: it can't be reached.
         """
         peer = self.peers[name]
-        link = self._links(peer, self._tid, self._sink, on_wait, self._limiter) if self._links else None
+        link = self._links(peer, self._tid, self._sink, on_wait, self._limiter, moved) if self._links else None
         if link is not None:
             return link
         sock = sock or self._dial(peer)
-        limiter, stop, silence = self._limiter, self._stop, self._silence
+        limits: dict[str, Any] = {"limiter": self._limiter, "stop": self._stop, "silence": self._silence}
         try:
-            return TcpLink(sock, name, self._sink, buffer, limiter=limiter, stop=stop, silence=silence, on_wait=on_wait)
+            return TcpLink(sock, name, self._sink, buffer, **limits, on_wait=on_wait, moved=moved)
         except OSError as error:  # the connection was gone before its first use
             sock.close()
             raise PeerFailed(lost(name, error)) from error
@@ -96,7 +96,8 @@ class Ways:
     def _dial(self, peer: Mapping[str, Any]) -> socket.socket:
         addresses = [(str(host), int(port)) for host, port in peer.get("addresses") or []]
         try:
-            return dial(addresses, self._tid, self._secret, PULLS, DIAL_TIME, name=self._name)[0]
+            names = {"name": self._name, "wanted": str(peer["name"])}
+            return dial(addresses, self._tid, self._secret, PULLS, DIAL_TIME, **names)[0]
         except TransferProblem as problem:
             raise PeerFailed(problem) from problem
 

@@ -2,11 +2,13 @@
 
 Greeting, all numbers big-endian; the secret itself never travels:
 
-    dialler   "WST1" transfer:16 nonce:32 role:1 length:1 name:length       role "P": I ask; "S": I serve you
+    dialler   "WST1" transfer:16 nonce:32 role:1 length:1 length:1 name wanted     role "P": I ask; "S": I serve you
     acceptor  status:1 nonce:32 HMAC-SHA256(secret, "acceptor" + what the dialler sent + nonce)
     dialler   HMAC-SHA256(secret, "dialler" + the same)
     acceptor  0x01
 
+`wanted` is the name of the party that is called (empty: anybody). Another one refuses, even if it knows the transfer: an
+address that was given away meanwhile, or a gateway's, may lead to a different node of it.
 A dialler that finds the acceptor's HMAC wrong answers noise, so that both sides learn that their secrets differ.
 Afterwards the asking side sends requests, as many ahead as it likes, and gets the answers in their order:
 
@@ -49,9 +51,9 @@ SILENCE = 10.0
 TICK = 0.5
 Address = tuple[str, int]
 
-_HELLO = ">4s16s32scB"
+_HELLO = ">4s16s32scBB"
 _ADMISSION = ">B32s32s"
-_WELCOME, _UNKNOWN, _FULL = 0, 1, 2
+_WELCOME, _UNKNOWN, _FULL, _OTHER = 0, 1, 2, 3
 
 
 class Hello(NamedTuple):
@@ -60,6 +62,13 @@ class Hello(NamedTuple):
     tid: bytes
     role: bytes
     name: str
+
+
+class Known(NamedTuple):
+    """A transfer that may be asked for: its secret, and what the acceptor is called in it (empty: it has no name)."""
+
+    secret: bytes
+    name: str = ""
 
 
 class Channel:
@@ -81,9 +90,11 @@ class Channel:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pause)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pause)
 
-    def receive_into(self, view: memoryview, patience: float | None = None) -> None:
-        """Fill `view`; `patience` seconds of silence instead of the channel's own."""
-        self._all(view, self._receive_some, self._silence if patience is None else patience)
+    def receive_into(
+        self, view: memoryview, patience: float | None = None, moved: Callable[[int], None] | None = None
+    ) -> None:
+        """Fill `view`; `patience` seconds of silence instead of the channel's own. `moved` is told how many bytes came."""
+        self._all(view, self._receive_some, self._silence if patience is None else patience, moved)
 
     def receive(self, count: int, patience: float | None = None) -> bytes:
         data = bytearray(count)
@@ -111,7 +122,13 @@ class Channel:
     def _receive_some(self, view: memoryview) -> int:
         return self._sock.recv_into(view, 0, socket.MSG_WAITALL)
 
-    def _all(self, view: memoryview, move: Callable[[memoryview], int], patience: float) -> None:
+    def _all(
+        self,
+        view: memoryview,
+        move: Callable[[memoryview], int],
+        patience: float,
+        told: Callable[[int], None] | None = None,
+    ) -> None:
         silent = 0.0
         while view:
             if self._stop.is_set():
@@ -128,22 +145,33 @@ class Channel:
             if not moved and not self._stop.is_set():
                 raise TransferProblem(LOST, f"{self.who} ended the connection")
             view, silent = view[moved:], 0.0
+            if told:
+                told(moved)
 
 
 def greet(
-    sock: socket.socket, tid: bytes, secret: bytes, role: bytes, *, name: str = "", timeout: float = GREETING_TIME
+    sock: socket.socket,
+    tid: bytes,
+    secret: bytes,
+    role: bytes,
+    *,
+    name: str = "",
+    wanted: str = "",
+    timeout: float = GREETING_TIME,
 ) -> None:
-    """The dialler's half of the greeting."""
+    """The dialler's half of the greeting, for the party `wanted` alone, if that is not empty."""
     deadline = time.monotonic() + timeout
     who = _peer(sock)
-    label = name.encode(errors="replace")[:255]
-    hello = struct.pack(_HELLO, MAGIC, tid, os.urandom(32), role, len(label)) + label
+    own, theirs = _label(name), _label(wanted)
+    hello = struct.pack(_HELLO, MAGIC, tid, os.urandom(32), role, len(own), len(theirs)) + own + theirs
     _send_by(sock, hello, deadline, who)
     status, nonce, proof = struct.unpack(_ADMISSION, _receive_by(sock, struct.calcsize(_ADMISSION), deadline, who))
     if status == _UNKNOWN:
         raise TransferProblem(UNREACHABLE, f"{who} knows nothing of this transfer", "it has ended there, or not begun")
     if status == _FULL:
         raise TransferProblem(BUSY, f"{who} serves as many connections as it can", "", "try again later")
+    if status == _OTHER:
+        raise TransferProblem(UNREACHABLE, f"{who} is not {wanted}", "the address leads to another node")
     if not hmac.compare_digest(proof, _proof(secret, b"acceptor", hello, nonce)):
         with contextlib.suppress(TransferProblem):
             _send_by(sock, os.urandom(32), deadline, who)
@@ -153,28 +181,33 @@ def greet(
         raise _wrong_secret(who)
 
 
-def admit(sock: socket.socket, secret_of: Callable[[Hello], bytes | None], timeout: float = GREETING_TIME) -> Hello:
-    """The acceptor's half; `secret_of` returns None for a transfer that is not known here.
+def admit(sock: socket.socket, known_of: Callable[[Hello], Known | None], timeout: float = GREETING_TIME) -> Hello:
+    """The acceptor's half; `known_of` returns None for a transfer that is not known here.
 
     Raises:
-        TransferProblem: wrong-secret; lost or stalled for a dialler that does not finish its greeting in time.
+        TransferProblem: wrong-secret; unreachable where the dialler wants something, or somebody, else; lost or stalled
+            for a dialler that does not finish its greeting in time.
     """
     deadline = time.monotonic() + timeout
     who = _peer(sock)
     head = _receive_by(sock, struct.calcsize(_HELLO), deadline, who)
-    magic, tid, _, role, length = struct.unpack(_HELLO, head)
+    magic, tid, _, role, length, wanted_length = struct.unpack(_HELLO, head)
     if magic != MAGIC or role not in {PULLS, SERVES}:
         raise TransferProblem(LOST, f"{who} does not speak this protocol")
-    label = _receive_by(sock, length, deadline, who)
-    hello = Hello(tid, role, label.decode(errors="replace"))
-    secret = secret_of(hello)
-    if secret is None:
+    labels = _receive_by(sock, length + wanted_length, deadline, who)
+    hello = Hello(tid, role, labels[:length].decode(errors="replace"))
+    wanted = labels[length:]
+    known = known_of(hello)
+    if known is None:
         _send_by(sock, struct.pack(_ADMISSION, _UNKNOWN, bytes(32), bytes(32)), deadline, who)
         raise TransferProblem(UNREACHABLE, f"{who} asked for a transfer that is not known here")
-    nonce = os.urandom(32)
-    _send_by(sock, struct.pack(_ADMISSION, _WELCOME, nonce, _proof(secret, b"acceptor", head + label, nonce)), deadline, who)
+    if wanted and known.name and wanted != _label(known.name):
+        _send_by(sock, struct.pack(_ADMISSION, _OTHER, bytes(32), bytes(32)), deadline, who)
+        raise TransferProblem(UNREACHABLE, f"{who} wants {wanted!r}, and this is {known.name!r}")
+    secret, said, nonce = known.secret, head + labels, os.urandom(32)
+    _send_by(sock, struct.pack(_ADMISSION, _WELCOME, nonce, _proof(secret, b"acceptor", said, nonce)), deadline, who)
     answer = _receive_by(sock, 32, deadline, who)
-    if not hmac.compare_digest(answer, _proof(secret, b"dialler", head + label, nonce)):
+    if not hmac.compare_digest(answer, _proof(secret, b"dialler", said, nonce)):
         raise _wrong_secret(who)
     _send_by(sock, b"\x01", deadline, who)
     return hello
@@ -198,6 +231,10 @@ def digest_of_zeros(length: int) -> bytes:
 
 def lost(who: str, error: OSError) -> TransferProblem:
     return TransferProblem(LOST, f"the connection to {who} broke", say(error))
+
+
+def _label(name: str) -> bytes:
+    return name.encode(errors="replace")[:255]
 
 
 def _proof(secret: bytes, side: bytes, hello: bytes, nonce: bytes) -> bytes:
