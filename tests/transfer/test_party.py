@@ -191,7 +191,7 @@ def test_this_machine_reaches_nodes_by_the_host_it_enters_the_cluster_by(made: l
     """Their own names mean nothing here; the port is published on that host."""
     sender, _, _ = pair(made, tmp_path)
     port = sender.start()["addresses"][0][1]
-    here = HereParty(gateway="127.0.0.1")
+    here = HereParty(gateways=["127.0.0.1"])
     made.append(here)
     target = {"name": "a", "addresses": [["no-such-name.invalid", port]]}
     assert here.reach(TID, SECRET, [target])["a"]["ok"]

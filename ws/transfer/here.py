@@ -22,13 +22,13 @@ _BLOCK = 60.0
 class HereParty(Party):
     """No roots: what the user may read and write is the limit.
 
-    `gateway`: the host by which this machine enters the cluster. The names of nodes mean nothing here where they are in
-    containers or behind NAT, and that host's ports of the same number lead to them.
+    `gateways`: hosts whose ports may lead to the nodes' ports of the same number. The names of nodes mean nothing here where
+    they are in containers or behind NAT.
     """
 
-    def __init__(self, links: Any = None, gateway: str | None = None) -> None:
+    def __init__(self, links: Any = None, gateways: Sequence[str] = ()) -> None:
         super().__init__(HERE, environ={"WS_TRANSFER_ROOTS": "/"}, listen=False, links=links)
-        self._gateway = gateway
+        self._gateways = tuple(gateways)
 
     def reach(self, tid: str, secret: bytes, targets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return super().reach(tid, secret, [self._with_ways(target) for target in targets])
@@ -45,9 +45,9 @@ class HereParty(Party):
         return {**party, "addresses": self._ways(party.get("addresses") or [])}
 
     def _ways(self, addresses: Sequence[Sequence[Any]]) -> list[list[Any]]:
-        """The node's own addresses, then those by the gateway."""
+        """The node's own addresses, then those by the gateways."""
         known = [[host, port] for host, port in addresses]
-        by_gateway = [[self._gateway, port] for _, port in known] if self._gateway else []
+        by_gateway = [[gateway, port] for _, port in known for gateway in self._gateways]
         return known + [address for address in by_gateway if address not in known]
 
     def _source(self, path: str) -> tuple[Place, Listing]:
