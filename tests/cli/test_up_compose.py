@@ -173,7 +173,7 @@ class TestFaults:
 
         def lease_granted() -> None:
             leader = sandbox.status()["leader"]
-            if leader["epoch"] == 0:
+            if not leader or leader["epoch"] == 0:  # none: the server is there, and the head has not asked it yet
                 raise NotYet(str(leader))
 
         wait_for("the head to get the lease", lease_granted, timeout=60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ import pytest
 
 from tests.clusters import docker
 from tests.plain_ray import AS_PLAIN_RAY
+from ws.cluster.endpoint import Endpoint
+from ws.cluster.protocol import Speaks, look
 from ws.verify.outside import verify
 from ws.verify.outside_cluster import Address, Outside
 from ws.verify.outside_local import NO_TOKEN
@@ -33,13 +36,18 @@ def head(kind: str, image: str, base: int) -> Iterator[None]:
     try:
 
         def started() -> None:
-            if "Ray runtime started" not in (log := docker("logs", name)):
-                raise NotYet(log[-2000:])
+            """Ray says that it has started before Ray Client and dashboard answer."""
+            if [speaks(port) for port in (base, base + 1, base + 2)] != [Speaks.client, Speaks.gcs, Speaks.dashboard]:
+                raise NotYet(docker("logs", name)[-2000:])
 
         wait_for(f"the head in {name}", started, timeout=120, interval=0.5)
         yield
     finally:
         docker("rm", "-f", name, check=False)
+
+
+def speaks(port: int) -> Speaks:
+    return asyncio.run(look(Endpoint("127.0.0.1", port), "", timeout=2.0)).speaks
 
 
 def verified(address: str, dashboard: str | None = None) -> Report:

@@ -227,6 +227,16 @@ def test_it_ends_well_once_every_node_was_alive_for_long_enough() -> None:
     assert watch.problems() == []
 
 
+def test_the_first_answer_is_waited_for_and_no_more() -> None:
+    late = "time.sleep(0.3); say('nodes', nodes=both[:1]); go_on()"
+    with watching(Cluster(ray_cpu=[late])) as watch:
+        assert not watch.has_looked
+        watch.wait(0.0)
+        assert watch.has_looked
+        assert watch.alive_for("ray-cpu") is not None
+        assert watch.alive_for("ray-gpu") is None
+
+
 def test_it_ends_at_once_when_a_node_dies() -> None:
     dies = "say('nodes', nodes=both); say('nodes', nodes=[both[0], node('ray-gpu', alive=False)]); go_on()"
     with watching(Cluster(ray_cpu=[dies])) as watch:

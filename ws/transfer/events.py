@@ -175,8 +175,6 @@ class Resumed(Event):
     kind = "resumed"
 
 
-ENDS = (Finished, Cancelled)
-
 Subscriber = Callable[[Event], None]
 
 

@@ -37,7 +37,6 @@ from ws.transfer.ticker import Ticker
 
 ATTEMPTS = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
-_PROBE = 10.0
 _FAREWELL = 5.0
 _PULL = {"streams": 2, "patience": 20.0}
 

@@ -157,15 +157,23 @@ class StabilityWatch:
         with self._change:
             return self._lives.alive_for(name)
 
+    @property
+    def has_looked(self) -> bool:
+        """Whether any candidate has told of the nodes yet."""
+        with self._change:
+            return self._lives.looked is not None
+
     def wait(self, until: float) -> None:
         """Return when every node was alive for `until` seconds, or there is a problem; or when that can't come any more.
 
+        With 0 seconds, the first answer is all that is waited for.
         A node that was not alive at the begin may make it last up to that long from now, and a moment more.
         """
         deadline = self._clock() + until + _SILENCE
         while not self._stopping.is_set() and self._clock() < deadline and not self.problems():
             with self._change:
-                if all((self._lives.alive_for(name) or 0.0) >= until for name in self._lives.names):
+                lived = [self._lives.alive_for(name) or 0.0 for name in self._lives.names]
+                if self._lives.looked is not None and min(lived, default=until) >= until:
                     return
                 self._change.wait(timeout=0.2)
 

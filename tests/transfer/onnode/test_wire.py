@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ws.transfer.onnode import wire
+from ws.transfer.onnode.chunks import zeros_digest
 from ws.transfer.onnode.dialling import dial
 from ws.transfer.onnode.problems import TransferProblem
 
@@ -275,5 +276,5 @@ def test_dial_says_what_each_address_said() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 4096, 1 << 20, (1 << 20) + 5])
-def test_digest_of_zeros(length: int) -> None:
-    assert wire.digest_of_zeros(length) == hashlib.sha256(bytes(length)).digest()
+def test_the_digest_of_a_hole(length: int) -> None:
+    assert zeros_digest(length) == hashlib.sha256(bytes(length)).digest()

@@ -19,9 +19,12 @@ class Watch:
     window: float = 65.0
     lived: float | None = 70.0
     troubles: dict[str, list[str]] = field(default_factory=dict)
+    has_looked: bool = True
+    waited: list[float] = field(default_factory=list)
 
     def wait(self, until: float) -> None:
         """All is over already."""
+        self.waited.append(until)
 
     def problems(self, name: str | None = None) -> list[str]:
         return [trouble for of, troubles in self.troubles.items() if name in (None, of) for trouble in troubles]
@@ -63,6 +66,25 @@ def test_why_it_was_not_watched_to_the_end(site: FakeSite, failed: bool, trouble
     check = checks(site)["ray-cpu stays alive"]
     assert check.verdict == "inconclusive"
     assert check.evidence == f"alive for 12 s so far; not watched to the end, {why}"
+
+
+def test_a_node_that_was_not_looked_at_yet_is_not_said_to_be_missing(site: FakeSite) -> None:
+    site.failed, site.watch = True, Watch(lived=None, has_looked=False)
+    check = checks(site)["ray-cpu stays alive"]
+    assert (check.verdict, check.causes) == ("inconclusive", [])
+    assert check.evidence == "no candidate has told of the nodes yet; other checks have failed already"
+
+
+def test_a_node_that_nobody_has_seen_failed(site: FakeSite) -> None:
+    site.watch = Watch(lived=None)
+    assert checks(site)["ray-cpu stays alive"].evidence == "never seen alive"
+
+
+@pytest.mark.parametrize(("failed", "seconds"), [(True, 0.0), (False, 65.0)])
+def test_after_a_failure_the_first_answer_alone_is_waited_for(site: FakeSite, failed: bool, seconds: float) -> None:
+    site.failed = failed
+    checks(site)
+    assert site.watch.waited == [seconds]
 
 
 @pytest.mark.parametrize(

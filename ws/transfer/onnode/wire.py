@@ -27,7 +27,6 @@ stopped for a while does not blame the other side.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 import os
 import socket
@@ -217,16 +216,6 @@ def turn_away(sock: socket.socket) -> None:
     """Tell a dialler that there are too many already."""
     with contextlib.suppress(TransferProblem, OSError):
         _send_by(sock, struct.pack(_ADMISSION, _FULL, bytes(32), bytes(32)), time.monotonic() + 1.0, "the dialler")
-
-
-def digest_of_zeros(length: int) -> bytes:
-    """SHA-256 of `length` zeros: what a hole must have."""
-    block = bytes(min(length, 1024 * 1024))
-    digest = hashlib.sha256()
-    for _ in range(length // len(block) if block else 0):
-        digest.update(block)
-    digest.update(bytes(length % len(block) if block else 0))
-    return digest.digest()
 
 
 def lost(who: str, error: OSError) -> TransferProblem:

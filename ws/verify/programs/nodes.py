@@ -34,7 +34,7 @@ def connect(ray, address, deadline):
             return ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except Exception as error:
             unserved += NOT_SERVED in str(error)
-            late = time.monotonic() > deadline and unserved in (0, MOST_UNSERVED)
+            late = time.monotonic() > deadline and (not unserved or unserved >= MOST_UNSERVED)
             if "Version mismatch" in str(error) or late:
                 raise
             time.sleep(0.5)

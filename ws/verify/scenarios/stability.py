@@ -11,8 +11,7 @@ from ws.verify.verdict import Cause, Recorder
 
 def _run(site: Site, record: Recorder) -> None:
     nodes = [node for node in site.expected.values() if node.ray_node and node.role != "joiner"]
-    if not site.failed:
-        site.watch.wait(site.watch.window)
+    site.watch.wait(0.0 if site.failed else site.watch.window)
     for node in nodes:
         _check_life(site, record, node)
     _check_head(site, record)
@@ -29,7 +28,9 @@ def _check_life(site: Site, record: Recorder, node: Expected) -> None:
             check.failed("\n".join(troubles), *causes)
             return
         lived = watch.alive_for(node.name)
-        if lived is None:
+        if not watch.has_looked:
+            check.unseen(f"no candidate has told of the nodes yet; {_why_ended(site)}")
+        elif lived is None:
             check.failed("never seen alive", *diagnose(site, node.name, "missing"))
         elif lived < watch.window:
             check.unseen(f"alive for {lived:.0f} s so far; not watched to the end, because {_why_ended(site)}")
