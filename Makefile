@@ -29,6 +29,8 @@ bench: $(UV)
 	$(UV) run python bench/discover.py
 	$(UV) run python bench/connection.py
 	$(UV) run python bench/tracker.py
+	tools/get-peers
+	$(UV) run python bench/transfer.py
 
 .ws/uv/bin/uv:
 	tools/get-uv .ws/uv

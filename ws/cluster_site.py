@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ws.cluster.dashboard import Dashboard
@@ -144,6 +146,17 @@ class ProjectSite:
         if "dashboard" not in entries:
             raise EnvironmentProblem("no candidate runs, so nothing leads to the dashboard", mend="`ws up`")
         return Dashboard(entries["dashboard"], self.lookout.token())
+
+    @translated()
+    def ws(self, arguments: Sequence[str], *, timeout: float) -> Completed:
+        self._require_open()
+        entries = self._engine.entries(self._project)
+        if "client" not in entries:
+            raise EnvironmentProblem("no candidate runs, so nothing leads to Ray Client", mend="`ws up`")
+        way = ["--address", entries["client"], "--token-file", str(self._project.token_path)]
+        with TemporaryDirectory(prefix="ws-test-") as state:  # what a test moves does not belong into the user's history
+            argv = [sys.executable, "-m", "ws", *arguments, *way]
+            return run(argv, env={"WS_STATE": state}, timeout=timeout, check=False)
 
     def start_joiner(self, environment: Mapping[str, str]) -> None:
         with self._joining:

@@ -141,6 +141,9 @@ class FakeSite:
         found = {"ip": host if inner else HOST, "outcome": outcome, "speaks": speaks if outcome == "open" else None}
         return {"event": "target", "host": host, "port": port, "detail": "", **found, **changed}
 
+    def ws(self, arguments: Sequence[str], *, timeout: float) -> Completed:
+        raise AssertionError(f"nobody has said what `ws {' '.join(arguments)}` does")
+
     def seen(self, name: str) -> Seen | None:
         return self.containers.get(name)
 

@@ -128,6 +128,12 @@ class Site(Runs, Protocol):
     def dashboard(self) -> Dashboard:
         """The dashboard through the first running candidate's published entry."""
 
+    def ws(self, arguments: Sequence[str], *, timeout: float) -> Completed:
+        """Run `ws` with these arguments on this machine, towards the published entry for Ray Client, with the token.
+
+        Raises StillRunning where it does not end within `timeout` seconds, EnvironmentProblem where there is no entry.
+        """
+
     def start_joiner(self, environment: Mapping[str, str]) -> None:
         """Start the joiner with these variables on top of its own; one that runs is removed before."""
 

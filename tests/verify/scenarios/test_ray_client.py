@@ -5,19 +5,19 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests.verify.fake_site import FakeSite, bad, performed
-from ws.verify import programs
+from ws.verify import outside, outside_moves, programs
 from ws.verify.programs import Event
-from ws.verify.scenarios import ray_client, transfer
+from ws.verify.scenarios import ray_client
 
 CLIENT = "test-ray-client"
 VERSIONS = {"ray": "2.60.0", "python": "3.11.7"}
 REFUSED = "a client without the token is refused"
+DEADLINES = {scenario.name: scenario.deadline for scenario in outside.SCENARIOS}
 
 
 def checked(name: str, entry: str, ok: bool = True, **fields: Any) -> Event:
@@ -171,8 +171,14 @@ def test_a_task_that_hangs_has_the_cause_of_its_node() -> None:
     assert bad(performed(ray_client, site))["a task on every node, by ray-cpu"] == ["node-paused"]
 
 
-@pytest.mark.parametrize(("scenario", "program"), [(ray_client, "client"), (transfer, "transfer")])
-def test_the_limit_is_above_those_of_the_programs_steps(scenario: ModuleType, program: str) -> None:
+@pytest.mark.parametrize(
+    ("limit", "deadline", "program"),
+    [
+        (ray_client._LIMIT, ray_client.SCENARIO.deadline, "client"),
+        (outside_moves._TRANSFER_LIMIT, DEADLINES["transfer"], "transfer"),
+    ],
+)
+def test_the_limit_is_above_those_of_the_programs_steps(limit: float, deadline: float, program: str) -> None:
     text = (programs.FOLDER / f"{program}.py").read_text(encoding="utf-8")
     limits = next(
         ast.literal_eval(node.value)
@@ -180,8 +186,8 @@ def test_the_limit_is_above_those_of_the_programs_steps(scenario: ModuleType, pr
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LIMITS"
     )
     limits.pop("refused", None)
-    assert sum(limits.values()) < scenario._LIMIT
-    assert scenario.SCENARIO.deadline > 2 * scenario._LIMIT
+    assert sum(limits.values()) < limit
+    assert deadline > 2 * limit
 
 
 def test_a_program_that_breaks() -> None:

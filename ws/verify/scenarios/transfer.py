@@ -1,72 +1,56 @@
-"""Scenario transfer: one file from the outside in, from node to node, and out again, unchanged."""
+"""Scenario transfer: a file goes in, from node to node, and out again, unchanged, by `ws send` and `ws fetch`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from ws.verify.diagnose import suspect
+from ws.errors import EnvironmentProblem, StillRunning, WsError
+from ws.verify.diagnose import diagnose, suspect
 from ws.verify.diagnose_again import head_now
-from ws.verify.diagnose_client import diagnose_client, suspect_client
-from ws.verify.programs import Event, ask
 from ws.verify.scenarios import Scenario
-from ws.verify.scenarios.ray_client import NO_CAUSE, timed_out
+from ws.verify.scenarios.ray_client import NO_CAUSE
 from ws.verify.site import Site
 from ws.verify.verdict import Cause, Check, Recorder
 
-_LIMIT = 165.0  # seconds; each step has a limit of its own in the program, 145 s in all
 _SIZE = 16 * 2**20
+_HOP_LIMIT = 60.0  # seconds for a command; it connects, starts an actor on each node, and sends in well under a second
+_HASH_LIMIT = 20.0
 OUTSIDE = "outside"
 
 
 def _run(site: Site, record: Recorder) -> None:
-    client = next((node.name for node in site.expected.values() if node.role == "client"), None)
     head = head_now(site)
-    address = _entry(site, head.name) if head else None
-    if client is None or head is None or address is None:
-        with record.check("a file goes in, across and out", "the program `transfer` on the client") as check:
-            missing = "no client" if client is None else "no head" if head is None else "no entry for Ray Client"
-            causes = suspect(site, next(iter(site.whitelist))) if client and head is None else []
-            if causes:
-                check.failed(f"there is {missing}", *causes)
-            else:
-                check.unseen(f"there is {missing}")
+    if head is None:
+        _without_head(site, record)
         return
-    nodes = [head.name, _second(site, head.name)]
-    params = {"address": f"ray://{address}", "nodes": nodes, "size": _SIZE}
-    hops: list[Event] = []
-    with record.check(
-        f"a file of {_SIZE // 2**20} MiB is sent", f"the program `transfer` on {client}, ray://{address}"
-    ) as check:
-        events = _sent(site, client, params, address)
-        hops = [event for event in events if event["event"] == "hop"]
-        _judge_program(site, check, events, address)
-    for source, target in ((OUTSIDE, nodes[0]), (nodes[0], nodes[1]), (nodes[1], OUTSIDE)):
-        hop = next((event for event in hops if (event["source"], event["target"]) == (source, target)), None)
-        _check_hop(site, record, source, target, hop, address)
+    stops = [OUTSIDE, *dict.fromkeys((head.name, _second(site, head.name))), OUTSIDE]
+    with TemporaryDirectory(prefix="ws-test-") as folder:
+        trip = _Trip(site, Path(folder))
+        try:
+            for source, target in pairwise(stops):
+                with record.check(f"the file arrives unchanged: {source} → {target}", _how(target)) as check:
+                    trip.go_on(check, target)
+        finally:
+            trip.remove()
 
 
-def _sent(site: Site, client: str, params: Mapping[str, Any], address: str) -> list[Event]:
-    """What the program says; where a step of it had too little time and nothing is found to be wrong, it is run again."""
-    events = ask(site, client, "transfer", params, _LIMIT)
-    cut = [event for event in events if event["event"] == "hop" and not event["ok"] and timed_out(event["detail"])]
-    late = bool(events) and events[-1]["event"] == "timeout"
-    if (cut or late) and not _suspect(site, params["nodes"], address):
-        return ask(site, client, "transfer", params, _LIMIT)
-    return events
-
-
-def _suspect(site: Site, nodes: Iterable[str], address: str) -> list[Cause]:
-    """What is wrong with these nodes, else with the client's way in."""
-    return [cause for name in dict.fromkeys(nodes) for cause in suspect(site, name)] or suspect_client(site, address)
-
-
-def _entry(site: Site, head: str) -> str | None:
-    """A candidate's client entry, the head's own where it has one."""
-    found = {
-        node.name: f"{node.name}:{node.entries['client']}" for node in site.expected.values() if "client" in node.entries
-    }
-    return found.get(head) or next(iter(found.values()), None)
+def _without_head(site: Site, record: Recorder) -> None:
+    with record.check("a file goes in, across and out", "`ws send` and `ws fetch` on this machine") as check:
+        causes = suspect(site, next(iter(site.whitelist)))
+        if causes:
+            check.failed("there is no head", *causes)
+        else:
+            check.unseen("there is no head")
 
 
 def _second(site: Site, head: str) -> str:
@@ -76,35 +60,120 @@ def _second(site: Site, head: str) -> str:
     return others[0].name if others else head
 
 
-def _judge_program(site: Site, check: Check, events: list[Event], address: str) -> None:
-    sent = next((event for event in events if event["event"] == "file"), None)
-    last = events[-1] if events else {"event": "broken"}
-    if sent and last["event"] == "done":
-        check.passed(f"{sent['bytes']} random bytes, SHA-256 {sent['sha256'][:16]}…")
-        return
-    why = last.get("why") or f"the program was not done after {_LIMIT:g} s"
-    causes = suspect_client(site, address)
-    if last["event"] == "timeout" and not causes:
-        check.unseen(f"{why}, {NO_CAUSE}")
-    else:
-        check.failed(why, *(causes or diagnose_client(site, events, address)))
+def _how(target: str) -> str:
+    command = "fetch" if target == OUTSIDE else "send"
+    return f"`ws {command}` of {_SIZE // 2**20} MiB on this machine, then SHA-256 of what was written there"
 
 
-def _check_hop(site: Site, record: Recorder, source: str, target: str, hop: Event | None, address: str) -> None:
-    with record.check(f"the file arrives unchanged: {source} → {target}", "SHA-256 of what was written there") as check:
-        if hop is None:
+@dataclass
+class _Copy:
+    """The file at a node, or OUTSIDE, by its path there."""
+
+    node: str
+    path: str
+
+    def __str__(self) -> str:
+        return self.path if self.node == OUTSIDE else f"{self.node}:{self.path}"
+
+
+class _NotArrived(Exception):
+    """Why the file did not get there; `late`: nothing but that it took too long is known."""
+
+    def __init__(self, why: str, *, late: bool = False) -> None:
+        super().__init__(why)
+        self.late = late
+
+
+class _Trip:
+    """A random file on its way, hop by hop; `folder` is where it begins and ends here."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        self._site = site
+        self._back = folder / "back.bin"
+        file = folder / f"ws-test-{secrets.token_hex(8)}.bin"
+        content = os.urandom(_SIZE)
+        try:
+            file.write_bytes(content)
+        except OSError as error:
+            what = f"no file of {_SIZE // 2**20} MiB could be made in {folder}"
+            raise EnvironmentProblem(what, error.strerror, "make room there, or name another folder in TMPDIR") from error
+        self._digest = hashlib.sha256(content).hexdigest()
+        self._at: _Copy | None = _Copy(OUTSIDE, str(file))
+        self._placed: list[_Copy] = []
+
+    def go_on(self, check: Check, target: str) -> None:
+        """One hop, judged. After one that failed there is nothing to go on with."""
+        if self._at is None:
             check.unseen("not tried, because of what failed before")
-        elif hop["ok"]:
-            check.passed(f"SHA-256 {hop['sha256'][:16]}…, {hop['seconds']:.2f} s")
-        elif hop["sha256"]:
-            mend = "run the test again; where it stays, check memory and disk of both machines"
-            check.failed(hop["detail"], Cause("data-differs", f"{source} → {target}: {hop['detail']}", mend))
-        elif causes := _suspect(site, [name for name in (source, target) if name != OUTSIDE], address):
-            check.failed(hop["detail"], *causes)
-        elif timed_out(hop["detail"]):
-            check.unseen(f"{hop['detail']}, {NO_CAUSE}")
+            return
+        source, self._at = self._at, None
+        nodes = [name for name in (source.node, target) if name != OUTSIDE]
+        try:
+            receipt = self._patiently(source, target, nodes)
+            copy = _Copy(target, receipt["place"])
+            self._placed.append(copy)
+            arrived = self._sha256(copy)
+        except _NotArrived as problem:
+            causes = self._suspect(nodes)
+            if problem.late and not causes:
+                check.unseen(f"{problem}, {NO_CAUSE}")
+            else:
+                check.failed(str(problem), *(causes or diagnose(self._site, nodes[-1], str(problem))))
+            return
+        if arrived == self._digest:
+            check.passed(f"SHA-256 {arrived[:16]}…, {receipt['seconds']:.2f} s by the {receipt['plane']} plane")
+            self._at = copy
         else:
-            check.failed(hop["detail"], *diagnose_client(site, [hop], address))
+            what = f"what arrived has SHA-256 {arrived}, what was sent {self._digest}"
+            mend = "run the test again; where it stays, check memory and disk of both machines"
+            check.failed(what, Cause("data-differs", f"{source.node} → {target}: {what}", mend))
+
+    def remove(self) -> None:
+        """From every node; what is here goes with the folder."""
+        for copy in self._placed:
+            if copy.node != OUTSIDE:
+                with suppress(WsError):  # a node that is gone by now keeps nothing
+                    self._site.run(copy.node, ["rm", "-f", copy.path], timeout=_HASH_LIMIT)
+
+    def _patiently(self, source: _Copy, target: str, nodes: Sequence[str]) -> dict[str, Any]:
+        """As `_hop`; one that was late, while nothing is found to be wrong, is tried once more."""
+        try:
+            return self._hop(source, target)
+        except _NotArrived as problem:
+            if not problem.late or self._suspect(nodes):
+                raise
+        return self._hop(source, target)
+
+    def _suspect(self, nodes: Sequence[str]) -> list[Cause]:
+        return [cause for name in nodes for cause in suspect(self._site, name)]
+
+    def _hop(self, source: _Copy, target: str) -> dict[str, Any]:
+        """Send the file there; the receipt."""
+        to_us = target == OUTSIDE
+        command = ["fetch", str(source), str(self._back)] if to_us else ["send", str(source), "--to", target]
+        try:
+            done = self._site.ws([*command, "--json"], timeout=_HOP_LIMIT)
+        except StillRunning:
+            raise _NotArrived(f"`ws {command[0]}` was not done within {_HOP_LIMIT:g} s", late=True) from None
+        events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        receipts = [event["receipt"] for event in events if event["event"] == "recipient_done"]
+        if receipts:
+            return dict(receipts[0])
+        problems = [event["problem"] for event in events if event.get("problem")]
+        if problems:
+            raise _NotArrived(": ".join(part for part in (problems[0]["what"], problems[0]["why"]) if part))
+        said = [line.strip(" ✗→") for line in done.stderr.splitlines() if line.strip()]
+        raise _NotArrived(": ".join(said[:2]) or f"`ws {command[0]}` ended with {done.code} and said nothing")
+
+    def _sha256(self, copy: _Copy) -> str:
+        """Of the file as it is there, read anew."""
+        if copy.node == OUTSIDE:
+            with Path(copy.path).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        done = self._site.run(copy.node, ["sha256sum", copy.path], timeout=_HASH_LIMIT)
+        if done.code:
+            raise _NotArrived(f"it is not there afterwards: {(done.stderr or done.stdout).strip()}")
+        return done.stdout.split()[0]
 
 
 TITLE = "A file goes in, from node to node, and out again"
