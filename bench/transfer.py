@@ -31,7 +31,7 @@ RECIPIENTS, MBIT = 8, 500
 FILES, FILE_SIZE = 10_000, 4096
 # The last worker port of the head's block: published like its transfer port, and the last that Ray would take.
 NAT_NC_PORT = BASE + 8 + 16 - 1
-STREAM, RAY = "ws, stream plane", "ws, ray plane"
+STREAM, STREAM_SHA256, RAY = "ws, stream plane", "ws, stream plane, SHA-256", "ws, ray plane"
 
 
 def random_file(node: Node, name: str, size: int) -> None:
@@ -43,9 +43,11 @@ def unicast(folder: Path, rounds: int, scale: float) -> list[bool]:
     with pair(folder, outside=False) as (ours, (sender, recipient), congestion):
         random_file(sender, "one.bin", size)
         contest = Contest(f"Unicast of {size // MIB} MiB, node to node, {congestion}", (sender, recipient), "one.bin", size)
-        for tool, plane in ((STREAM, "stream"), (RAY, "ray")):
-            action = partial(ours.send, sender, [recipient], "one.bin", plane)
-            contest.add(tool, action, [recipient], "SHA-256 of every chunk, checked by the recipient")
+        says = "{} of every chunk, checked by the recipient"
+        to_one = partial(ours.send, sender, [recipient], "one.bin")
+        contest.add(STREAM, partial(to_one, "stream"), [recipient], says.format("BLAKE3"))
+        contest.add(STREAM_SHA256, partial(to_one, "stream", "sha256"), [recipient], says.format("SHA-256"))
+        contest.add(RAY, partial(to_one, "ray"), [recipient], says.format("BLAKE3"))
         contest.add_peers(UNICAST, sender, [recipient])
         contest.run(rounds)
         contest.show(rounds)

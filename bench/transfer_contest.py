@@ -58,11 +58,11 @@ class Contest:
 
     def show(self, rounds: int) -> None:
         print(f"\n{self.title}; {rounds} rounds, interleaved; median (min to max)")
-        print(f"{'':24}{'seconds':24}{'MB/s':>8}{'CPU s/GB':>10}{'MiB':>6}")
+        print(f"{'':27}{'seconds':24}{'MB/s':>8}{'CPU s/GB':>10}{'MiB':>6}")
         for tool, figures in self.figures.items():
             rate = self.size / 1e6 / statistics.median(figures.seconds)
             cpu = statistics.median(figures.cpu) / (self.size * max(1, len(self.copied_to[tool])) / 1e9)
-            row = f"{tool:24}{spread(figures.seconds):24}{rate:8.0f}{cpu:10.1f}{figures.memory / MIB:6.0f}"
+            row = f"{tool:27}{spread(figures.seconds):24}{rate:8.0f}{cpu:10.1f}{figures.memory / MIB:6.0f}"
             print(f"{row}  {self.says[tool]}".rstrip())
 
     def bar(self, ours: str, theirs: str, most: float, why: str = "") -> bool:

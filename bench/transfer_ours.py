@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from transfer_nodes import CLIENT_PORT, DATA, Node
 
@@ -24,13 +25,16 @@ class Ours:
         self._session = Session.open(Wish(f"ray://127.0.0.1:{CLIENT_PORT}", token=token))
         self._ids = {node.seen.name: node.id for node in self._session.nodes}
         for node_id in self._ids.values():
-            self._session.party(node_id)  # memory is counted over that of the idle actor, so that has to be there
+            party = self._session.party(node_id)  # memory is counted over that of the idle actor, so that has to be there
+            if "blake3" not in party.algorithms:
+                raise SystemExit(f"{node_id} lacks BLAKE3, which the bench speaks of: tools/get-peers image")
 
-    def send(self, sender: Node, recipients: Sequence[Node], name: str, plane: str) -> None:
+    def send(self, sender: Node, recipients: Sequence[Node], name: str, plane: str, algorithm: str = "auto") -> None:
         """DATA/NAME of one node to DATA/in/NAME of others; a recipient that fails ends the bench."""
         source = f"{self._ids[sender.hostname]}:{DATA}/{name}"
         ids = [self._ids[node.hostname] for node in recipients]
-        outcome = send(self._session, source, ids, dest=f"{DATA}/in/", plane=plane, fsync=False, history=self._history)
+        options: dict[str, Any] = {"plane": plane, "hash": algorithm, "fsync": False, "history": self._history}
+        outcome = send(self._session, source, ids, dest=f"{DATA}/in/", **options)
         if len(outcome.receipts) < len(ids):
             raise SystemExit(f"ws: {outcome}")
 

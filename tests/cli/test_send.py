@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from tests.cli.transfer_stage import Stage, sending, stage
 from tests.terminal import Terminal
@@ -55,10 +56,33 @@ def test_a_file_goes_to_a_node(cluster: Stage, content: bytes, capsys: pytest.Ca
     result, hashed = shown.out.splitlines()
     assert result.startswith("✓ ray_node_2: 293.0 KiB in ")
     assert result.endswith(f"stream): {there}")
-    assert hashed == f"hash {hashlib.sha256(content).hexdigest()}"
+    assert hashed == f"BLAKE3 {blake3(content).hexdigest()}"
     first, second = shown.err.splitlines()
     assert first.startswith(f"here:{Path('model.bin').absolute()} (1 file, 293.0 KiB) to ray_node_2, transfer ")
     assert second.startswith("  ray_node_2: stream, ")
+
+
+def test_the_hash_may_be_chosen(cluster: Stage, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("model.bin").write_bytes(content)
+    (cluster.root(3) / "model.bin").write_bytes(content)
+    told = f"SHA-256 {hashlib.sha256(content).hexdigest()}"
+    assert run(["send", "model.bin", "--to", "ray-gpu", "--hash", "sha256"]) == 0
+    assert run(["fetch", "ray_node_3:model.bin", "back", "--hash", "sha256"]) == 0
+    assert capsys.readouterr().out.splitlines()[1::2] == [told, told]
+    assert [(record.algorithm, record.options["hash"]) for record in history()] == [("sha256", "sha256")] * 2
+
+
+def test_blake3_where_nobody_has_it_is_named_with_its_mend(
+    cluster: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "blake3", None)
+    Path("a").write_text("x")
+    assert run(["send", "a", "--to", "ray_node_1", "--hash", "blake3"]) == 1
+    told = capsys.readouterr().err
+    assert "✗ here, ray_node_1 lack BLAKE3\n" in told
+    assert "→ `pip install blake3` in that node's image or environment, or send with --hash sha256" in told
+    assert run(["send", "a", "--to", "ray_node_1"]) == 0
+    assert f"SHA-256 {hashlib.sha256(b'x').hexdigest()}" in capsys.readouterr().out
 
 
 def test_a_node_sends_to_all_others(cluster: Stage, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,6 +203,7 @@ def test_a_file_comes_here(cluster: Stage, content: bytes, capsys: pytest.Captur
         (["send", "a", "a", "--all", "--dest", "name"], "can't be the name of 2 sources", "name/"),
         (["send", "a", "--all", "--limit", "fast"], "'fast' is no size", "50M"),
         (["send", "a", "--all", "--plane", "air"], "air", "--help"),
+        (["send", "a", "--all", "--hash", "md5"], "md5", "--help"),
         (["fetch", "a", "."], "names no node", "ws fetch ray_node_1"),
         (["fetch", "nope:x", "."], "there is no node 'nope'", ""),
     ],

@@ -44,18 +44,18 @@ def test_every_line_of_a_transfer_that_goes_wrong_in_part(capsys: pytest.Capture
     assert out.splitlines() == [
         "✓ ray_node_2: 100.0 MiB in 2.00 s (50.0 MiB/s, stream), 1 retry: /home/ray/data/model.bin",
         "1 of 2 recipients has it, in 2.00 s (50.0 MiB/s in all), 1 retry",
-        f"hash {'ab' * 32}",
+        f"SHA-256 {'ab' * 32}",
     ]
 
 
 def test_a_quick_transfer_to_one_is_two_lines_of_results(capsys: pytest.CaptureFixture[str]) -> None:
     done = RecipientDone(transfer=ID, recipient="ray_node_2", receipt=receipt())
-    end = Finished(transfer=ID, state="done", root_hash="ab" * 32, done=("ray_node_2",))
+    end = Finished(transfer=ID, state="done", root_hash="ab" * 32, algorithm="sha256", done=("ray_node_2",))
     out, err = shown(capsys, started(recipients=("ray_node_2",)), progress(0), done, end)
     assert len(err.splitlines()) == 1
     assert out.splitlines() == [
         "✓ ray_node_2: 100.0 MiB in 2.00 s (50.0 MiB/s, stream): /home/ray/data/model.bin",
-        f"hash {'ab' * 32}",
+        f"SHA-256 {'ab' * 32}",
     ]
 
 

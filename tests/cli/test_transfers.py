@@ -86,11 +86,11 @@ def test_one_transfer_with_its_receipts_and_problems(history: History, capsys: p
         "state      failed",
         "source     here:/home/me/model.bin (1 file, 100.0 MiB)",
         "plane      auto",
-        f"hash       {'ab' * 32}",
+        f"hash       SHA-256 {'ab' * 32}",
         "",
         "ray_node_2 (ray-gpu): done",
         "  100.0 MiB in 2.00 s (50.0 MiB/s, stream), 1 retry: /home/ray/data/model.bin",
-        f"  hash {'ab' * 32}",
+        f"  SHA-256 {'ab' * 32}",
         "",
         "ray_node_3 (ray-cpu): failed",
         "  0 B of 100.0 MiB (0 %), 0 retries",
@@ -172,16 +172,17 @@ def test_pausing_resuming_and_cancelling_from_another_process(
     assert [path.name for path in (tmp_path / "cluster" / "ray_node_1").iterdir()] == []
 
 
-def test_a_killed_transfer_is_resumed_where_it_was(
-    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("algorithm", ["sha256", "blake3"])
+def test_a_killed_transfer_is_resumed_where_it_was_with_its_hash(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], algorithm: str
 ) -> None:
-    with sending(tmp_path, "--limit", "8M") as process:
+    with sending(tmp_path, "--limit", "8M", "--hash", algorithm) as process:
         assert process.stderr
         assert next(line for line in process.stderr if " MiB of " in line)
         process.kill()
     [killed] = history.transfers()
     assert killed.state == "interrupted"
-    history.add_options(killed.id, {"limit": None})
+    history.add_options(killed.id, {"limit": None, "hash": "auto"})
     with stage(tmp_path / "again", monkeypatch) as cluster:
         monkeypatch.setenv("WS_STATE", str(tmp_path / "cluster" / "state"))
         (tmp_path / "cluster" / "ray_node_1").rename(tmp_path / "moved")
@@ -196,6 +197,9 @@ def test_a_killed_transfer_is_resumed_where_it_was(
     receipt = new.recipients[0].receipt
     assert receipt is not None
     assert 0 < receipt["had"] < BIG
+    assert {old.algorithm, new.algorithm, receipt["algorithm"]} == {algorithm}
+    assert run(["transfers", "show", new.short]) == 0
+    assert f"{receipt['root_hash']}, in chunks of 8.0 MiB\n" in capsys.readouterr().out
     assert run(["transfers", "resume", new.short]) == 2
     assert "every recipient has it" in capsys.readouterr().err
 

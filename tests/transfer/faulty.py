@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from tests.transfer.onnode.copying import names
 from tests.transfer.parties import Cluster
 from ws.transfer import running
 from ws.transfer.events import Event, Progress, Stream
+from ws.transfer.onnode.hashing import digest_of
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.outcome import Outcome, Settings
 
@@ -67,8 +67,9 @@ def assert_all_have(cluster: Cluster, outcome: Outcome, content: bytes) -> None:
     assert outcome.state == "done", outcome
     assert held(cluster) == dict.fromkeys(RECIPIENTS, content)
     assert [names(cluster.root(node)) for node in RECIPIENTS] == [["a.bin"]] * 3
-    hashes = b"".join(hashlib.sha256(content[at : at + CHUNK]).digest() for at in range(0, len(content), CHUNK))
-    assert {receipt.root_hash for receipt in outcome.receipts.values()} == {hashlib.sha256(hashes).hexdigest()}
+    hashes = b"".join(digest_of(outcome.algorithm, content[at : at + CHUNK]) for at in range(0, len(content), CHUNK))
+    root = digest_of(outcome.algorithm, hashes).hex()
+    assert {(receipt.algorithm, receipt.root_hash) for receipt in outcome.receipts.values()} == {(outcome.algorithm, root)}
 
 
 def assert_only(cluster: Cluster, outcome: Outcome, failed: str, code: str, content: bytes) -> str:

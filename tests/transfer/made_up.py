@@ -34,6 +34,7 @@ def started(transfer: str = ID, **fields: Any) -> Started:
         "size": 100 * MIB,
         "files": 1,
         "chunks": 13,
+        "algorithm": "sha256",
         "options": {"command": "send", "recipients": ["ray_node_2", "ray_node_3"]},
         **fields,
     }
@@ -74,6 +75,7 @@ def whole(transfer: str = ID) -> list[Event]:
             seconds=2.0,
             rate=50.0 * MIB,
             root_hash="ab" * 32,
+            algorithm="sha256",
             retries=1,
             done=("ray_node_2",),
             failed=("ray_node_3",),

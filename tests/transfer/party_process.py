@@ -3,7 +3,7 @@
 It counts the bytes that it takes and gives in a file that outlives it, and can be told to stop still at one of them, or
 at one of its methods, so that whoever drives it can kill it there.
 
-Started as `python -m tests.transfer.party_process NAME ROOT COUNTS`.
+Started as `python -m tests.transfer.party_process NAME ROOT COUNTS [LACKING]`; LACKING: a module that is not there.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ class CountedParty(Party):
         return {}
 
 
-def main(name: str, root: str, counts: str) -> None:
+def main(name: str, root: str, counts: str, *lacking: str) -> None:
+    sys.modules.update(dict.fromkeys(lacking, None))  # type: ignore[arg-type]
     out, lock = sys.stdout.buffer, threading.Lock()
 
     def tell(number: int, answer: Any) -> None:

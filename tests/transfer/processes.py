@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.transfer.party_process import COUNTS
 from ws.transfer.onnode.problems import LOST, TransferProblem
-from ws.transfer.remote import Remote, answer_of
+from ws.transfer.remote import Remote, algorithms_of, answer_of
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -27,22 +27,24 @@ class ProcessRemote:
     name = ""
     actor: Any = None
 
-    def __init__(self, party_id: str, root: Path, counts: Path) -> None:
+    def __init__(self, party_id: str, root: Path, counts: Path, *lacking: str) -> None:
         self.id = party_id
         self.addresses: list[list[Any]] = []
+        self.algorithms: frozenset[str] = frozenset()
         self.on_held: Callable[[], None] = lambda: None
         self.dead = False
         self._waiting: dict[int, Future[Any]] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
-        command = [sys.executable, "-m", "tests.transfer.party_process", party_id, str(root), str(counts)]
+        command = [sys.executable, "-m", "tests.transfer.party_process", party_id, str(root), str(counts), *lacking]
         self.process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._reader = threading.Thread(target=self._read, name=f"answers of {party_id}")
         self._reader.start()
         self._started = self.call("start")
 
     def ready(self) -> ProcessRemote:
-        self.addresses = answer_of(self._started.result(60), self.id)["addresses"]
+        about = answer_of(self._started.result(60), self.id)
+        self.addresses, self.algorithms = about["addresses"], algorithms_of(about)
         return self
 
     def call(self, method: str, *args: Any) -> Future[Any]:
@@ -103,6 +105,7 @@ class Processes:
         self.folder = folder
         self.remotes: dict[str, ProcessRemote] = {}
         self.gone: set[str] = set()
+        self.without_blake3: set[str] = set()
         self._all: list[ProcessRemote] = []
         self._lock = threading.Lock()
 
@@ -137,7 +140,8 @@ class Processes:
         counts = self._counts(node)
         if not counts.exists():
             counts.write_bytes(COUNTS.pack(0, 0))
-        remote = self.remotes[node] = ProcessRemote(node, self.root(node), counts)
+        lacking = ["blake3"] if node in self.without_blake3 else []
+        remote = self.remotes[node] = ProcessRemote(node, self.root(node), counts, *lacking)
         self._all.append(remote)
         return remote
 

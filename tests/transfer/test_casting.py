@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,11 +85,12 @@ def test_a_file_goes_from_here_along_the_nodes_and_back(session: Session, nodes:
     content = os.urandom(20 * MIB)
     (tmp_path / f"{plane}.bin").write_bytes(content)
     to_first = coordinator.send(session, str(tmp_path / f"{plane}.bin"), ["ray_node_1"], plane=plane, fsync=False)
-    done(to_first, plane)
+    assert done(to_first, plane).receipts["ray_node_1"].algorithm == "blake3"
     names = ["ray_node_2", "ray_node_3"]
-    onward = coordinator.send(session, f"ray_node_1:{plane}.bin", names, dest="in/", plane=plane, fsync=False)
+    how: dict[str, Any] = {"dest": "in/", "plane": plane, "fsync": False, "hash": "sha256"}
+    onward = coordinator.send(session, f"ray_node_1:{plane}.bin", names, **how)
     receipt = done(onward, plane).receipts["ray_node_3"]
-    assert receipt.path == ("ray_node_1", "ray_node_2", "ray_node_3")
+    assert (receipt.path, receipt.algorithm) == (("ray_node_1", "ray_node_2", "ray_node_3"), "sha256")
     back = coordinator.fetch(session, f"ray_node_3:in/{plane}.bin", str(tmp_path / "back"), plane=plane, fsync=False)
     done(back, plane)
     assert (tmp_path / "back").read_bytes() == content

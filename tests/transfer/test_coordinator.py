@@ -14,6 +14,7 @@ from tests.transfer.parties import Cluster, NodeRemote
 from ws.errors import UsageError
 from ws.transfer import coordinator, running
 from ws.transfer.events import Event, Progress, Stream
+from ws.transfer.onnode.hashing import digest_of
 from ws.transfer.outcome import Outcome, Settings
 
 MIB = 1 << 20
@@ -304,8 +305,6 @@ def test_a_busy_target_is_tried_again(cluster: Cluster) -> None:
 
 def test_a_relay_that_lies_is_found_out_and_asked_no_more(cluster: Cluster) -> None:
     """It passes on other bytes with their own hashes: only the source's hashes tell."""
-    import hashlib
-
     content = give(cluster)
 
     class Liar:
@@ -320,7 +319,7 @@ def test_a_relay_that_lies_is_found_out_and_asked_no_more(cluster: Cluster) -> N
             yield memoryview(b"x" * self.layout.length(index))
 
         def digest(self, index: int) -> bytes:
-            return hashlib.sha256(b"x" * self.layout.length(index)).digest()
+            return digest_of(self.layout.algorithm, b"x" * self.layout.length(index))
 
     def on_start(remote: NodeRemote) -> None:
         if remote.id != "ray_node_2":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from tests.transfer.parties import Cluster, NodeRemote
 from ws.transfer import running
 from ws.transfer.events import Event, Retry
 from ws.transfer.onnode.dialling import dial
+from ws.transfer.onnode.hashing import digest_of
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.onnode.serving import Server
 from ws.transfer.onnode.wire import PULLS
@@ -138,7 +138,9 @@ class Liar:
         return iter([memoryview(self._lie(index))]) if self._lies(index) else self._store.pieces(index)
 
     def digest(self, index: int) -> bytes:
-        told: bytes = hashlib.sha256(self._lie(index)).digest() if self._lies(index) else self._store.digest(index)
+        if self._lies(index):
+            return digest_of(self._store.layout.algorithm, self._lie(index))
+        told: bytes = self._store.digest(index)
         return told
 
 

@@ -95,7 +95,7 @@ def send(cluster: Cluster, listing: Listing, overwrite: bool) -> Outcome:
     made_up.offer = offer
     made_up.progress = lambda tid: {"done": 0, "total": 0, "retries": 0}
     made_up.hashes = lambda tid: {"hashes": store.hashes, "root": root_hash(store.layout, store.hashes)}
-    wanted = Settings(fsync=False, chunk_size=CHUNK, overwrite=overwrite)
+    wanted = Settings(fsync=False, chunk_size=CHUNK, overwrite=overwrite, hash="sha256")
     return running.Transfer(cluster.party, (SENDER, "top"), [RECIPIENT], wanted, Stream(), retry_pause=0.01).run()
 
 

@@ -16,7 +16,7 @@ from ws.errors import EnvironmentProblem, UsageError
 from ws.transfer import history_write
 from ws.transfer.events import Cancelled, Finished, Paused, Resumed, Retry
 from ws.transfer.history import History
-from ws.transfer.history_db import MIGRATIONS, migrate, state_folder
+from ws.transfer.history_db import FILE, MIGRATIONS, migrate, state_folder
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def test_a_whole_transfer(history: History) -> None:
     for event in whole():
         history.record(event)
     [record] = history.transfers()
-    assert (record.id, record.short, record.state, record.root_hash) == (ID, "01234567", "failed", "ab" * 32)
+    assert (record.id, record.short, record.state) == (ID, "01234567", "failed")
+    assert (record.algorithm, record.root_hash) == ("sha256", "ab" * 32)
     assert (record.size, record.files, record.chunks, record.source) == (100 * MIB, 1, 13, "here:/home/me/model.bin")
     assert record.options == {"command": "send", "recipients": ["ray_node_2", "ray_node_3"]}
     done, failed = record.recipients
@@ -284,7 +285,20 @@ def test_every_version_leads_to_every_newer_one(old: int, new: int) -> None:
         migrate(db, _NEXT[:new])
         assert db.execute("PRAGMA user_version").fetchone() == (new,)
         assert db.execute("SELECT count(*) FROM transfers").fetchone() == (int(old > 0),)
-        assert ("note" in columns(db)) is (new >= 2)
+        assert ("note" in columns(db)) is (new > len(MIGRATIONS))
+
+
+def test_transfers_of_an_older_version_are_of_sha256(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
+        migrate(db, MIGRATIONS[:1])
+        db.execute(
+            "INSERT INTO transfers (id, created, source, plane, options, size, chunks, files, state, root_hash)"
+            f" VALUES ('{ID}', 0, 's', 'ray', '{{}}', 1, 1, 1, 'done', 'ab')"
+        )
+    with closing(History(tmp_path)) as history:
+        assert (history.find(ID).algorithm, history.find(ID).root_hash) == ("sha256", "ab")
+        history.record(started("f" * 32, algorithm="blake3"))
+        assert history.find("f").algorithm == "blake3"
 
 
 @pytest.mark.parametrize("broken", [["ALTER TABLE transfers ADD COLUMN note TEXT", "NONSENSE"]])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ SEND = Job(
 BEFORE = (node(1, "ray-cpu"), node(2, "ray-gpu"), node(3, "b"))
 
 
-def recorded(tmp_path: Path, options: dict[str, Any]) -> TransferRecord:
+def recorded(tmp_path: Path, options: dict[str, Any], algorithm: str = "sha256") -> TransferRecord:
     """A transfer that ray_node_2 has, and ray_node_3 has not."""
     with closing(History(tmp_path)) as history:
         for event in whole():
-            history.record(event)
+            history.record(replace(event, algorithm=algorithm) if isinstance(event, Started) else event)
             if isinstance(event, Started):
                 history.add_options(event.transfer, options)
         return history.transfers()[0]
@@ -40,6 +41,14 @@ def test_what_was_asked_for_comes_back_but_for_who_has_it(tmp_path: Path) -> Non
     assert again.names == {"ray_node_3": "b"}
     assert (again.source, again.dest, again.plane, again.limit) == (SEND.source, "/data/in", "stream", 5_000_000)
     assert (again.overwrite, again.keep_partial, again.fsync) == (True, True, False)
+
+
+@pytest.mark.parametrize(("taken", "former"), [("sha256", "sha256"), ("blake3", "blake3"), ("", None)])
+def test_the_hash_that_was_taken_is_kept_beside_the_one_that_was_asked_for(
+    tmp_path: Path, taken: str, former: str | None
+) -> None:
+    again = Job.again(recorded(tmp_path, SEND.named(BEFORE).as_options(), taken), BEFORE)
+    assert (again.hash, again.algorithm) == ("auto", former)
 
 
 def test_nodes_are_found_by_name_where_their_numbers_have_changed(tmp_path: Path) -> None:

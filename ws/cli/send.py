@@ -25,6 +25,12 @@ class Plane(enum.StrEnum):
     ray = "ray"
 
 
+class Hash(enum.StrEnum):
+    auto = "auto"
+    sha256 = "sha256"
+    blake3 = "blake3"
+
+
 ADDRESS = typer.Option(
     None,
     "--address",
@@ -41,6 +47,7 @@ PLANE = typer.Option(
     "--plane",
     help="stream: straight over TCP; ray: through Ray's object store; auto: what works, told with why.",
 )
+HASH = typer.Option(Hash.auto, "--hash", help="What chunks are checked with; auto: BLAKE3 where all have it, else SHA-256.")
 LIMIT = typer.Option(None, "--limit", metavar="SIZE", help="At most so many bytes a second: 50M, 800k, 1.5GiB.")
 OVERWRITE = typer.Option(False, "--overwrite", help="Replace what is there with other content.")
 KEEP = typer.Option(False, "--keep-partial", help="Keep what came so far when it is cancelled.")
@@ -62,6 +69,7 @@ def send(
     overwrite: bool = OVERWRITE,
     keep_partial: bool = KEEP,
     no_fsync: bool = NO_FSYNC,
+    algorithm: Hash = HASH,
     as_json: bool = JSON,
 ) -> None:
     """Send files and folders to nodes of a cluster: from here, or from one of its nodes. Whole or not at all."""
@@ -78,7 +86,7 @@ def send(
         raise UsageError(
             f"--dest {dest} can't be the name of {len(places)} sources", mend=f"--dest {dest}/ takes them all in"
         )
-    options = options_of(plane, limit, overwrite, keep_partial, no_fsync)
+    options = options_of(plane, limit, overwrite, keep_partial, no_fsync, algorithm)
     progress = Progress(quiet=as_json)
 
     def jobs(nodes: Sequence[Any]) -> list[Job]:
@@ -106,6 +114,7 @@ def fetch(
     overwrite: bool = OVERWRITE,
     keep_partial: bool = KEEP,
     no_fsync: bool = NO_FSYNC,
+    algorithm: Hash = HASH,
     as_json: bool = JSON,
 ) -> None:
     """Bring a file or folder of a node here. Whole or not at all."""
@@ -115,7 +124,7 @@ def fetch(
     if place.node == HERE:
         raise UsageError(f"{source!r} names no node", mend="for example `ws fetch ray_node_1:data/result.bin .`")
     target = _target(dest)
-    options = options_of(plane, limit, overwrite, keep_partial, no_fsync)
+    options = options_of(plane, limit, overwrite, keep_partial, no_fsync, algorithm)
 
     def jobs(nodes: Sequence[Any]) -> list[Job]:
         from ws.transfer.job import Job
@@ -127,7 +136,9 @@ def fetch(
     run_jobs("fetch", Cluster(address, token_file, config), jobs, Progress(quiet=as_json), as_json=as_json)
 
 
-def options_of(plane: Plane, limit: str | None, overwrite: bool, keep_partial: bool, no_fsync: bool) -> dict[str, Any]:
+def options_of(
+    plane: Plane, limit: str | None, overwrite: bool, keep_partial: bool, no_fsync: bool, algorithm: Hash
+) -> dict[str, Any]:
     """What both commands hand on, under the names of a Job."""
     from ws.cli.units import parse_size
 
@@ -137,6 +148,7 @@ def options_of(plane: Plane, limit: str | None, overwrite: bool, keep_partial: b
         "overwrite": overwrite,
         "keep_partial": keep_partial,
         "fsync": not no_fsync,
+        "hash": algorithm.value,
     }
 
 

@@ -118,7 +118,7 @@ class PeopleView:
         if len(event.done) + len(event.failed) > 1:
             console.result(words.total(event))
         if event.done and event.root_hash:
-            console.result(f"hash {event.root_hash}")
+            console.result(words.hashed(event.algorithm, event.root_hash))
         if event.failed:
             self.note(f"→ `ws transfers resume {event.transfer[:8]}` tries again for who does not have it")
 

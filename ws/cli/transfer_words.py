@@ -8,6 +8,8 @@ from ws.cli import units
 from ws.errors import CheckFailed, WsError
 from ws.transfer.events import Finished, Planned, Progress, Receipt, Retry, Started
 
+_HASHES = {"sha256": "SHA-256", "blake3": "BLAKE3"}
+
 
 def plain(text: str) -> str:
     """The text with escapes in place of control characters and of bytes that are no UTF-8, on one line."""
@@ -65,6 +67,16 @@ def has_it(recipient: str, receipt: Receipt) -> str:
     if receipt.retries:
         line += f", {retries(receipt.retries)}"
     return f"{line}: {plain(receipt.place)}" if receipt.place else line
+
+
+def hashed(algorithm: str, root_hash: str) -> str:
+    return f"{_HASHES.get(algorithm, 'hash')} {root_hash}"
+
+
+def receipt_hash(receipt: Receipt) -> str:
+    """With what it takes to check it."""
+    chunks = f", in chunks of {units.size(receipt.chunk_size)}" if receipt.chunks > 1 and receipt.chunk_size else ""
+    return hashed(receipt.algorithm, receipt.root_hash) + chunks
 
 
 def keeps(recipient: str, receipt: Receipt, most: int = 5) -> str:

@@ -214,7 +214,7 @@ def _details(record: TransferRecord) -> Iterator[str]:
     if record.finished is not None:
         yield f"ended      {_when(record.finished)}, after {units.seconds(max(0.0, record.finished - record.created))}"
     if record.root_hash:
-        yield f"hash       {record.root_hash}"
+        yield f"hash       {words.hashed(record.algorithm, record.root_hash)}"
     if record.problem:
         yield f"problem    {_problem(record.problem)}"
     for recipient in record.recipients:
@@ -236,7 +236,7 @@ def _recipient(recipient: RecipientRecord, record: TransferRecord) -> Iterator[s
     if recipient.receipt:
         receipt = Receipt(**{**recipient.receipt, **{key: tuple(recipient.receipt[key]) for key in ("path", "kept")}})
         yield f"  {words.has_it('', receipt).removeprefix(': ')}"
-        yield f"  hash {receipt.root_hash}"
+        yield f"  {words.receipt_hash(receipt)}"
         if receipt.kept:
             yield f"  {words.keeps('', receipt).removeprefix(': ')}"
     elif recipient.state != "waiting":

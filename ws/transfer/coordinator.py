@@ -11,6 +11,7 @@ from ws.errors import UsageError
 from ws.transfer.events import Event, Started, Stream
 from ws.transfer.history import History
 from ws.transfer.job import Job
+from ws.transfer.meeting import HASHES
 from ws.transfer.outcome import Outcome, Settings
 from ws.transfer.planning import AUTO, PLANES, chunk_size
 from ws.transfer.remote import HERE, Remote
@@ -35,6 +36,7 @@ def send(
     overwrite: bool = False,
     keep_partial: bool = False,
     fsync: bool = True,
+    hash: str = AUTO,  # noqa: A002 - as the option of `ws send`
     on_event: Callable[[Event], None] | None = None,
     history: History | None = None,
 ) -> Outcome:
@@ -42,12 +44,13 @@ def send(
 
     `dest` at each recipient is a path below one of its roots, by default its first root. A folder `data` goes to
     `dest`/data. A file goes to `dest`, or into it where that is a folder or ends with "/". `limit`: bytes per second over
-    all recipients. `on_event` gets every event (`ws.transfer.events`), also from other threads, one at a time.
+    all recipients. `hash`: sha256, blake3, or auto: BLAKE3 where all have it. `on_event` gets every event
+    (`ws.transfer.events`), also from other threads, one at a time.
 
     Raises:
-        UsageError: nobody receives it, the sender among others, or there is no such plane.
+        UsageError: nobody receives it, the sender among others, or there is no such plane or hash.
     """
-    job = Job(parse_place(source), tuple(recipients), dest, plane, limit, overwrite, keep_partial, fsync)
+    job = Job(parse_place(source), tuple(recipients), dest, plane, limit, overwrite, keep_partial, fsync, hash=hash)
     return run(session, job, on_event=on_event, history=history)
 
 
@@ -61,11 +64,12 @@ def fetch(
     overwrite: bool = False,
     keep_partial: bool = False,
     fsync: bool = True,
+    hash: str = AUTO,  # noqa: A002 - as the option of `ws send`
     on_event: Callable[[Event], None] | None = None,
     history: History | None = None,
 ) -> Outcome:
     """Bring a file or folder of a node, NODE:PATH, to `dest` on this machine; the rest is as for `send`."""
-    job = Job(parse_place(source), (HERE,), dest, plane, limit, overwrite, keep_partial, fsync)
+    job = Job(parse_place(source), (HERE,), dest, plane, limit, overwrite, keep_partial, fsync, hash=hash)
     return run(session, job, on_event=on_event, history=history)
 
 
@@ -87,6 +91,8 @@ def run(
         keep_partial=job.keep_partial,
         fsync=job.fsync,
         chunk_size=job.chunk_size or chunk_size(len(job.recipients)),
+        hash=job.hash,
+        algorithm=job.algorithm,
     )
 
     def remember(event: Event) -> None:
@@ -112,3 +118,5 @@ def _check(job: Job) -> None:
         raise UsageError("a recipient is named twice")
     if job.plane not in PLANES:
         raise UsageError(f"there is no plane {job.plane!r}", mend=f"known: {', '.join(PLANES)}")
+    if job.hash not in HASHES:
+        raise UsageError(f"there is no hash {job.hash!r}", mend=f"known: {', '.join(HASHES)}")

@@ -32,6 +32,7 @@ class Event:
 class Started(Event):
     """The source was read: names as `ray_node_1:/data/x`, `here:/home/me/x`; size in bytes.
 
+    `algorithm`: sha256 or blake3, whichever its hashes are; empty where it came to nothing before that was clear.
     `options` is what a program needs to run it again: command, source, recipients, dest, plane, limit, overwrite …
     """
 
@@ -44,6 +45,7 @@ class Started(Event):
     size: int = 0
     files: int = 0
     chunks: int = 0
+    algorithm: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -99,6 +101,7 @@ class Receipt:
 
     Attributes:
         root_hash: see docs/transfer.md for how to check it; computed by the recipient from what it wrote.
+        algorithm: of the root hash: sha256 or blake3.
         bytes: the size of all; `had` of them were in place before, and were not sent.
         place: where it is, a path at the recipient.
         path: the chain from the sender to it.
@@ -120,6 +123,7 @@ class Receipt:
     chunk_size: int = 0
     kept: tuple[str, ...] = ()
     kept_count: int = 0
+    algorithm: str = "sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +155,7 @@ class Finished(Event):
     seconds: float = 0.0
     rate: float = 0.0
     root_hash: str = ""
+    algorithm: str = ""
     retries: int = 0
     done: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()

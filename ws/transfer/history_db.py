@@ -33,6 +33,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         )""",
         "CREATE INDEX events_transfer ON events (transfer, kind)",
     ),
+    ("ALTER TABLE transfers ADD COLUMN algorithm TEXT NOT NULL DEFAULT 'sha256'",),
 )
 """The statements that lead from each version to the next; one that was released is never changed."""
 

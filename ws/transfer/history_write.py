@@ -62,8 +62,8 @@ def _apply(event: Event, db: sqlite3.Connection) -> None:
 @_apply.register
 def _(event: events.Started, db: sqlite3.Connection) -> None:
     db.execute(
-        "INSERT INTO transfers (id, created, source, dest, plane, options, size, chunks, files, state)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'running')",
+        "INSERT INTO transfers (id, created, source, dest, plane, options, size, chunks, files, algorithm, state)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running')",
         (
             event.transfer,
             event.at,
@@ -74,6 +74,7 @@ def _(event: events.Started, db: sqlite3.Connection) -> None:
             event.size,
             event.chunks,
             event.files,
+            event.algorithm,
         ),
     )
     db.executemany(

@@ -23,6 +23,7 @@ class Job:
         recipients: ids of nodes, or `here` alone.
         limit: bytes per second over all recipients; None: none.
         chunk_size: bytes; None: by the number of recipients. What is run again keeps it, else it could not go on.
+        hash: auto, sha256 or blake3; algorithm: what `auto` came to the last time, kept where all still have it.
         names: Ray's names of the nodes, by id: ids are numbered anew with every connection.
     """
 
@@ -36,6 +37,8 @@ class Job:
     fsync: bool = True
     names: Mapping[str, str] = field(default_factory=dict)
     chunk_size: int | None = None
+    hash: str = "auto"
+    algorithm: str | None = None
 
     def named(self, nodes: Sequence[Node]) -> Job:
         """With the names that its nodes have now."""
@@ -60,7 +63,12 @@ class Job:
             raise UsageError(f"what is known of {record.short} does not suffice to resume it", mend="send it anew") from None
         now = {old: _found(old, job.names.get(old, ""), nodes) for old in (job.source.node, *_left(job, record))}
         recipients = tuple(now[old] for old in _left(job, record))
-        return replace(job, source=Place(now[job.source.node], job.source.path), recipients=recipients).named(nodes)
+        return replace(
+            job,
+            source=Place(now[job.source.node], job.source.path),
+            recipients=recipients,
+            algorithm=record.algorithm or None,
+        ).named(nodes)
 
 
 def options_of_job(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,9 @@ class Settings:
     keep_partial: bool = False
     fsync: bool = True
     chunk_size: int | None = None
+    hash: str = AUTO
+    algorithm: str | None = None
+    """The hash that was taken the last time, of which the journals are."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Outcome:
     bytes: int = 0
     seconds: float = 0.0
     root_hash: str = ""
+    algorithm: str = ""
     retries: int = 0
     receipts: Mapping[str, Receipt] = field(default_factory=dict)
     problems: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from concurrent.futures import wait as wait_for_futures
 from typing import Any
 
 from ws.transfer.events import Receipt
+from ws.transfer.onnode.hashing import SHA256
 from ws.transfer.onnode.problems import LOST, STALLED, TransferProblem
 from ws.transfer.planning import RAY, Leg
 from ws.transfer.remote import Remote, ask, lost, result
@@ -104,6 +105,7 @@ class Recipient:
             chunk_size=self.chunk_size,
             kept=tuple(told.get("kept", ())),
             kept_count=int(told.get("kept_count", 0)),
+            algorithm=str(told.get("algorithm", SHA256)),
         )
 
 

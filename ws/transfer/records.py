@@ -48,6 +48,7 @@ class TransferRecord:
 
     Attributes:
         state: running, paused, interrupted (its process has gone without an end), done, failed or cancelled.
+        algorithm: of its hashes: sha256 or blake3; empty where none was agreed on.
         options: what it was started with, all that it takes to run it again.
         problem: what ended it before any recipient could be asked.
         wanted: what was asked of its process: none, cancel or pause.
@@ -66,6 +67,7 @@ class TransferRecord:
     chunks: int
     state: str
     root_hash: str
+    algorithm: str
     problem: dict[str, Any] | None
     wanted: str
     resumed_by: str | None
@@ -87,6 +89,7 @@ class TransferRecord:
             row["chunks"],
             state,
             row["root_hash"],
+            row["algorithm"],
             _loaded(row["problem"]),
             row["wanted"],
             row["resumed_by"],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
+from ws.transfer.onnode.hashing import SHA256
 from ws.transfer.onnode.party import Party
 from ws.transfer.onnode.problems import LOST, TransferProblem
 
@@ -19,12 +20,14 @@ class Remote(Protocol):
     Attributes:
         name: Ray's name of its node, where it is on one.
         addresses: [host, port] each; none where it listens nowhere.
+        algorithms: the hashes that it can compute.
         actor: its handle, where it is one.
     """
 
     id: str
     name: str
     addresses: list[list[Any]]
+    algorithms: frozenset[str]
     actor: Any
 
     def call(self, method: str, *args: Any) -> Future[Any]:
@@ -41,7 +44,9 @@ class LocalRemote:
         self.id = party_id
         self.party = party
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=party_id)
-        self.addresses: list[list[Any]] = answer_of(party.start(), party_id)["addresses"]
+        about = answer_of(party.start(), party_id)
+        self.addresses: list[list[Any]] = about["addresses"]
+        self.algorithms = algorithms_of(about)
 
     def call(self, method: str, *args: Any) -> Future[Any]:
         return self._pool.submit(getattr(self.party, method), *args)
@@ -60,10 +65,16 @@ class ActorRemote:
         self.actor = actor
         self.about = about
         self.addresses: list[list[Any]] = about["addresses"]
+        self.algorithms = algorithms_of(about)
 
     def call(self, method: str, *args: Any) -> Future[Any]:
         future: Future[Any] = getattr(self.actor, method).remote(*args).future()
         return future
+
+
+def algorithms_of(about: Mapping[str, Any]) -> frozenset[str]:
+    """What a party says at its start; an older one, made by a user, says nothing of it."""
+    return frozenset(about.get("algorithms", [SHA256]))
 
 
 def ask(remote: Remote, method: str, *args: Any) -> Future[Any]:

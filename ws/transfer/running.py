@@ -23,6 +23,7 @@ from ws.transfer.events import (
     Route,
     Stream,
 )
+from ws.transfer.meeting import agreed, meet
 from ws.transfer.onnode.problems import BAD_CHUNK, LOST, TransferProblem
 from ws.transfer.onnode.problems import CANCELLED as CANCELLED_CODE
 from ws.transfer.outcome import CANCELLED, DONE, Outcome, Settings
@@ -78,7 +79,7 @@ class Transfer:
         problem: TransferProblem | None = None
         try:
             try:
-                self._sender.offer()
+                self._begin()
             except TransferProblem as failed:
                 problem = failed
             self._emit(started(self.id, self._source, self._sender, self._recipients, self._settings))
@@ -132,6 +133,14 @@ class Transfer:
 
     # The course of it
 
+    def _begin(self) -> None:
+        """All parties are started at once, so that it is known which hash they have in common."""
+        settings = self._settings
+        meet(self._connect, self._sender, self._recipients)
+        parties = [(self._sender.id, self._sender.remote), *((each.id, each.remote) for each in self._recipients)]
+        known = {name: remote.algorithms if remote else None for name, remote in parties}
+        self._sender.offer(agreed(settings.hash, settings.algorithm, known))
+
     def _serve_all(self) -> None:
         with ThreadPoolExecutor(len(self._recipients), thread_name_prefix="transfer leg") as pool:
             try:
@@ -145,6 +154,8 @@ class Transfer:
                 raise
 
     def _first_accept(self, recipient: Recipient) -> None:
+        if recipient.remote is None:
+            return  # it did not come; its leg tries again
         try:
             self._accept(recipient)
         except TransferProblem as problem:
@@ -159,6 +170,7 @@ class Transfer:
             "listing": self._sender.about["listing"],
             "secret": self._secret,
             "chunk_size": self._chunk_size,
+            "algorithm": self._sender.algorithm,
             "dest": settings.dest,
             "overwrite": settings.overwrite,
             "fsync": settings.fsync,

@@ -29,10 +29,11 @@ class Sender:
         limit: float | None = None,
     ) -> None:
         self.id = party_id
+        self.algorithm = ""
         self.remote: Remote
         self.about: dict[str, Any] = {}
         self._connect, self._path, self._tid, self._secret = connect, path, tid, secret
-        self._options = {"chunk_size": chunk_size, "limit": limit, "name": party_id}
+        self._options: dict[str, Any] = {"chunk_size": chunk_size, "limit": limit, "name": party_id}
         self._lock = threading.Lock()
         self._hashes: dict[str, Any] = {}
 
@@ -40,9 +41,12 @@ class Sender:
     def total(self) -> int:
         return int(self.about.get("total", 0))
 
-    def offer(self) -> None:
-        """Raises TransferProblem: no-such-file, outside-roots, …"""
+    def connect(self) -> None:
         self.remote = self._connect(self.id, False)
+
+    def offer(self, algorithm: str) -> None:
+        """Raises TransferProblem: no-such-file, outside-roots, …"""
+        self.algorithm = self._options["algorithm"] = algorithm
         self.about = self._offer()
 
     def hashes(self) -> bytes:

@@ -24,6 +24,7 @@ def started(
         size=sender.total,
         files=int(sender.about.get("files", 0)),
         chunks=int(sender.about.get("chunks", 0)),
+        algorithm=sender.algorithm,
         options=vars(settings),
     )
 
@@ -39,6 +40,7 @@ def concluded(
         bytes=sender.total,
         seconds=seconds,
         root_hash=sender.root_hash,
+        algorithm=sender.algorithm,
         retries=sum(each.retries + each.stream_retries for each in recipients),
         receipts=receipts,
         problems={each.id: each.problem.as_dict() for each in recipients if each.problem is not None},
@@ -56,6 +58,7 @@ def finished(outcome: Outcome) -> Finished:
         seconds=outcome.seconds,
         rate=moved / outcome.seconds if outcome.seconds else 0.0,
         root_hash=outcome.root_hash,
+        algorithm=outcome.algorithm,
         retries=outcome.retries,
         done=tuple(outcome.receipts),
         failed=tuple(outcome.problems),

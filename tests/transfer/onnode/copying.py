@@ -16,6 +16,8 @@ from ws.transfer.onnode.reader import Reader
 from ws.transfer.onnode.sink import Sink
 
 CHUNK = 64 << 10  # bytes; small, so that small files make many chunks
+algorithm = "sha256"
+"""What chunks are checked with where nothing else is said; a suite may run with either."""
 
 
 class Copy:
@@ -23,7 +25,8 @@ class Copy:
 
     def __init__(self, source: Path, target: Path, root: Path | None = None, **options: Any) -> None:
         where, self.listing = scan_here(str(source))
-        self.layout = Layout(self.listing.entries, options.pop("chunk_size", CHUNK))
+        chunk_size, hashed_by = options.pop("chunk_size", CHUNK), options.pop("algorithm", algorithm)
+        self.layout = Layout(self.listing.entries, chunk_size, hashed_by)
         self.reader = Reader(where, self.listing, self.layout)
         root = root or target.parent
         self.sink = Sink(Place(str(root), target.relative_to(root).parts), self.listing, self.layout, fsync=False, **options)

@@ -78,7 +78,7 @@ def test_names_that_are_no_text_travel(tmp_path: Path) -> None:
     os.close(os.open(os.fsencode(tmp_path) + b"/top/\xff\xfe", os.O_CREAT))
     listing = scan(place(tmp_path / "top"))
     assert unpack(pack(listing)).entries[0].path == "\udcff\udcfe"
-    assert len(content_id(listing, 1)) == 64
+    assert len(content_id(listing, 1, "sha256")) == 64
 
 
 def test_a_users_own_path_may_be_a_link_and_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,9 +96,11 @@ def test_a_users_own_path_may_be_a_link_and_keeps_its_name(tmp_path: Path, monke
 
 def test_the_content_has_one_id_whatever_its_name() -> None:
     one = Listing("a", False, [Entry("", "file", 5)])
-    assert content_id(one, 8) == content_id(one._replace(name="b"), 8)
-    assert content_id(one, 8) != content_id(one, 9)
-    assert content_id(one, 8) != content_id(one._replace(entries=[Entry("", "file", 5, mtime_ns=1)]), 8)
+    known = content_id(one, 8, "sha256")
+    assert known == content_id(one._replace(name="b"), 8, "sha256")
+    later = one._replace(entries=[Entry("", "file", 5, mtime_ns=1)])
+    others = [content_id(one, 9, "sha256"), content_id(one, 8, "blake3"), content_id(later, 8, "sha256")]
+    assert known not in others
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\x7f", min_codepoint=32), min_size=1, max_size=5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -12,20 +11,21 @@ import pytest
 
 from tests.transfer.onnode.copying import content, make_tree
 from ws.transfer.onnode.entries import scan_here
+from ws.transfer.onnode.hashing import digest_of
 from ws.transfer.onnode.layout import Layout
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.onnode.reader import Reader
 
 
-def reader_of(path: Path, chunk_size: int = 64 << 10) -> Reader:
+def reader_of(path: Path, chunk_size: int = 64 << 10, algorithm: str = "sha256") -> Reader:
     place, listing = scan_here(str(path))
-    return Reader(place, listing, Layout(listing.entries, chunk_size))
+    return Reader(place, listing, Layout(listing.entries, chunk_size, algorithm))
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Iterator[Reader]:
+@pytest.fixture(params=["sha256", "blake3"])
+def source(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Reader]:
     make_tree(tmp_path / "top")
-    reader = reader_of(tmp_path / "top")
+    reader = reader_of(tmp_path / "top", algorithm=request.param)
     yield reader
     reader.close()
 
@@ -38,7 +38,7 @@ def test_chunks_are_the_files_bytes_and_hashed_as_they_are_read(source: Reader, 
     held: dict[int, bytes] = {}
     for chunk in range(source.layout.count):
         data = bytes(source.layout.length(chunk)) if source.is_hole(chunk) else joined(source, chunk)
-        assert source.digest(chunk) == hashlib.sha256(data).digest()
+        assert source.digest(chunk) == digest_of(source.layout.algorithm, data)
         for index, offset, length in source.layout.segments(chunk):
             assert len(held.setdefault(index, b"")) == offset
             held[index] += data[:length]

@@ -11,9 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.transfer.onnode.copying import CHUNK, Copy, content, copying, make_tree, names, pass_chunk, picture
+from ws.transfer.onnode.hashing import digest_of
 from ws.transfer.onnode.layout import root_hash
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.onnode.sink import Sink
+
+
+@pytest.fixture(autouse=True, params=["sha256", "blake3"])
+def algorithm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr("tests.transfer.onnode.copying.algorithm", request.param)
+    return str(request.param)
 
 
 def problem_of(action: object, *arguments: object) -> TransferProblem:
@@ -48,12 +55,14 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("length", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
-def test_a_file_of_any_length_arrives_as_it_was(tmp_path: Path, out: Path, length: int) -> None:
-    source = tmp_path / "file"
-    source.write_bytes(content(length, 3))
+def test_a_file_of_any_length_arrives_as_it_was(tmp_path: Path, out: Path, length: int, algorithm: str) -> None:
+    source, data = tmp_path / "file", content(length, 3)
+    source.write_bytes(data)
     with copying(source, out / "new") as copy:
         receipt = copy.run()
-        assert receipt["hash"] == root_hash(copy.layout, copy.reader.digests())
+        assert (receipt["algorithm"], receipt["hash"]) == (algorithm, root_hash(copy.layout, copy.reader.digests()))
+        pieces = [data[start : start + CHUNK] for start in range(0, length, CHUNK)]
+        assert copy.reader.digests() == b"".join(digest_of(algorithm, piece) for piece in pieces)
     assert (receipt["bytes"], receipt["files"], receipt["path"]) == (length, 1, str(out / "new"))
     assert names(out) == ["new"]
     assert (out / "new").read_bytes() == source.read_bytes()
@@ -193,6 +202,22 @@ def test_another_content_starts_over(file: Path, out: Path) -> None:
     first.close()
     file.write_bytes(content(2 * CHUNK, 9))
     run(file, out / "copy")
+    assert (out / "copy").read_bytes() == file.read_bytes()
+
+
+def test_another_hash_starts_over(file: Path, out: Path, algorithm: str) -> None:
+    with copying(file, out / "copy", keep_partial=True) as copy:
+        copy.sink.prepare()
+        copy.pass_chunks([0, 1])
+    with copying(file, out / "copy", keep_partial=True) as same:
+        same.sink.prepare()
+        assert list(same.sink.missing()) == [2, 3, 4, 5]
+    other = "sha256" if algorithm == "blake3" else "blake3"
+    with copying(file, out / "copy", algorithm=other) as copy:
+        copy.sink.prepare()
+        assert list(copy.sink.missing()) == list(range(6))
+        copy.pass_chunks()
+        copy.sink.publish(copy.reader.digests())
     assert (out / "copy").read_bytes() == file.read_bytes()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import signal
 import socket
@@ -17,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ws.transfer.onnode import wire
-from ws.transfer.onnode.chunks import zeros_digest
 from ws.transfer.onnode.dialling import dial
 from ws.transfer.onnode.problems import TransferProblem
 
@@ -273,8 +271,3 @@ def test_dial_says_what_each_address_said() -> None:
     assert caught.value.why.count(f"127.0.0.1:{closed[1]}: Connection refused") == 2
     with pytest.raises(TransferProblem, match="no address is known"):
         dial([], TID, SECRET, wire.PULLS)
-
-
-@pytest.mark.parametrize("length", [0, 1, 4096, 1 << 20, (1 << 20) + 5])
-def test_the_digest_of_a_hole(length: int) -> None:
-    assert zeros_digest(length) == hashlib.sha256(bytes(length)).digest()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
+from ws.transfer.onnode import hashing
+from ws.transfer.onnode.hashing import DIGEST
 from ws.transfer.onnode.layout import Layout
 from ws.transfer.onnode.problems import NOT_READABLE, SOURCE_CHANGED, TransferProblem
 from ws.transfer.onnode.tree import READING, Tree
 
 PIECE = 1 << 20  # bytes
-DIGEST = 32  # bytes
 _MOST_BUFFERS = 8
 
 
@@ -44,7 +44,7 @@ class Chunks(ABC):
         """What a failure to read that entry's file means."""
 
     def digest(self, chunk: int) -> bytes:
-        """Its SHA-256, 32 bytes; known when `pieces` have been taken to the end, or it is a hole."""
+        """Its hash, 32 bytes; known when `pieces` have been taken to the end, or it is a hole."""
         if not self._known[chunk]:
             raise TransferProblem(NOT_READABLE, f"chunk {chunk} has not been read yet", "", "report this as a bug")
         return bytes(self._digests[DIGEST * chunk : DIGEST * (chunk + 1)])
@@ -73,14 +73,14 @@ class Chunks(ABC):
         return True
 
     def zeros(self, length: int) -> bytes:
-        """The SHA-256 of that many zeros; remembered, as nearly all holes have one length."""
+        """The hash of that many zeros; remembered, as nearly all holes have one length."""
         if length not in self._zeros:
-            self._zeros[length] = zeros_digest(length)
+            self._zeros[length] = zeros_digest(length, self.layout.algorithm)
         return self._zeros[length]
 
     def pieces(self, chunk: int) -> Iterator[memoryview]:
         """Its bytes in order, at most 1 MiB at once; each view holds only until the next is asked for."""
-        known = hashlib.sha256() if not self._known[chunk] else None
+        known = hashing.new(self.layout.algorithm) if not self._known[chunk] else None
         buffer = self._buffers.pop() if self._buffers else memoryview(bytearray(PIECE))
         try:
             for piece in self._read(chunk, buffer):
@@ -175,8 +175,8 @@ class SmallFiles:
             tree.give_folder_back(path)
 
 
-def zeros_digest(length: int) -> bytes:
-    known, block = hashlib.sha256(), bytes(min(length, PIECE))
+def zeros_digest(length: int, algorithm: str) -> bytes:
+    known, block = hashing.new(algorithm), bytes(min(length, PIECE))
     for start in range(0, length, PIECE):
         known.update(block[: min(PIECE, length - start)])
     return known.digest()

@@ -278,12 +278,12 @@ def _too_many(what: str) -> TransferProblem:
     )
 
 
-def content_id(listing: Listing, chunk_size: int) -> str:
+def content_id(listing: Listing, chunk_size: int, algorithm: str) -> str:
     """Names the content, whatever it is called: two transfers of the same id can take each other's chunks. Hexadecimal.
 
     It leaves out `sparse`, which the file system may see otherwise a moment later.
     """
-    known = hashlib.sha256(_line([_FORMAT, listing.is_folder, listing.mode, listing.mtime_ns, chunk_size]))
+    known = hashlib.sha256(_line([_FORMAT, listing.is_folder, listing.mode, listing.mtime_ns, chunk_size, algorithm]))
     for path, kind, size, mode, mtime_ns, _, target in listing.entries:
         known.update(_line((path, kind, size, mode, mtime_ns, target)))
     return known.hexdigest()

@@ -1,7 +1,7 @@
 """Which chunks a target has, on disk beside it, so that a crash of anyone loses at most what was in flight.
 
 `NAME.part.journal` is a line of JSON, `{"format", "content", "chunk_size", "count"}`, then records of 40 bytes: the chunk's
-index (u32, big-endian), its SHA-256 (32 bytes; all zero: it is not had after all), CRC-32 of these 36 bytes (u32). A record
+index (u32, big-endian), its hash (32 bytes; all zero: it is not had after all), CRC-32 of these 36 bytes (u32). A record
 counts where its CRC is right and all before it count, so what a crash left half written is left out. It is a hint and no
 more: whoever takes it up hashes what it claims. Its lock (flock) says that someone is writing the target.
 """

@@ -7,12 +7,12 @@ and links are in the listing alone.
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from ws.transfer.onnode.entries import FILE, Entry
+from ws.transfer.onnode.hashing import SHA256, digest_of
 
 CHUNK_SIZE = 8 << 20  # bytes
 
@@ -20,12 +20,13 @@ CHUNK_SIZE = 8 << 20  # bytes
 class Layout:
     """The chunks of `entries`: three numbers for each, whatever the number of files.
 
-    Attributes: `count` chunks, `total` bytes, `chunk_size` bytes.
+    Attributes: `count` chunks, `total` bytes, `chunk_size` bytes; `algorithm` of the chunks' hashes.
     """
 
-    def __init__(self, entries: Sequence[Entry], chunk_size: int = CHUNK_SIZE) -> None:
+    def __init__(self, entries: Sequence[Entry], chunk_size: int = CHUNK_SIZE, algorithm: str = SHA256) -> None:
         self.entries = entries
         self.chunk_size = chunk_size
+        self.algorithm = algorithm
         self._first = array("L")  # the entry that a chunk begins in
         self._offset = array("Q")  # where in that entry
         self._length = array("Q")
@@ -91,11 +92,11 @@ class Layout:
 
 
 def root_hash(layout: Layout, hashes: bytes) -> str:
-    """One hash for the whole, in hexadecimal. `hashes`: the chunks' SHA-256, 32 bytes each, in order.
+    """One hash for the whole, in hexadecimal, by the layout's algorithm. `hashes`: the chunks', 32 bytes each, in order.
 
-    One file of at most one chunk: the SHA-256 of its content, as `sha256sum` gives it. Otherwise the SHA-256 of `hashes`,
-    which for one file is what `split --bytes=8M --filter='sha256sum | cut -c-64' FILE | xxd -r -p | sha256sum` gives.
+    One file of at most one chunk: the hash of its content, as `sha256sum` or `b3sum` gives it. Otherwise the hash of
+    `hashes`; docs/transfer.md has the command that gives it for one file.
     """
-    if len(layout.entries) == 1 and layout.entries[0].kind == FILE and layout.count <= 1:
-        return hashes.hex() if layout.count else hashlib.sha256(b"").hexdigest()
-    return hashlib.sha256(hashes).hexdigest()
+    if len(layout.entries) == layout.count == 1:
+        return hashes.hex()
+    return digest_of(layout.algorithm, hashes).hex()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ws.transfer.onnode import hashing
 from ws.transfer.onnode.entries import FILE, Listing, content_id, pack, unpack
 from ws.transfer.onnode.layout import CHUNK_SIZE, Layout, root_hash
 from ws.transfer.onnode.limiter import Limiter
@@ -123,7 +124,7 @@ class Part:
         files = sum(entry.kind == FILE for entry in self.listing.entries)
         return {
             "listing": pack(self.listing),
-            "content": content_id(self.listing, self.layout.chunk_size),
+            "content": content_id(self.listing, self.layout.chunk_size, self.layout.algorithm),
             "name": self.listing.name,
             "folder": self.listing.is_folder,
             "files": files,
@@ -215,15 +216,15 @@ class Part:
 
 
 def sending(place: Place, listing: Listing, secret: bytes, options: Mapping[str, Any]) -> Part:
-    """The part of a source; options: chunk_size (bytes), limit (bytes per second), name (what it is called)."""
-    layout = Layout(listing.entries, int(options.get("chunk_size") or CHUNK_SIZE))
+    """The part of a source; options: chunk_size (bytes), algorithm, limit (bytes per second), name (what it is called)."""
+    layout = _layout(listing, options)
     return Part(Reader(place, listing, layout), listing, layout, secret, options)
 
 
 def receiving(target: Callable[[str, bool], Place], spec: Mapping[str, Any]) -> tuple[Part, dict[str, Any]]:
     """The part of a target, ready to be filled, and the answer to `Party.accept`. `target`: see `place_for`."""
     listing = unpack(spec["listing"])
-    layout = Layout(listing.entries, int(spec.get("chunk_size") or CHUNK_SIZE))
+    layout = _layout(listing, spec)
     place = target(listing.name, listing.is_folder)
     sink = Sink(
         place,
@@ -238,6 +239,12 @@ def receiving(target: Callable[[str, bool], Place], spec: Mapping[str, Any]) -> 
     part.had = sink.done_bytes
     existing = bool(sink.identical_candidates())
     return part, {"place": place.text, "done": part.had, "total": layout.total, "existing": existing}
+
+
+def _layout(listing: Listing, options: Mapping[str, Any]) -> Layout:
+    algorithm = str(options.get("algorithm") or hashing.SHA256)
+    hashing.new(algorithm)  # what is not here is a problem now, not at the first chunk
+    return Layout(listing.entries, int(options.get("chunk_size") or CHUNK_SIZE), algorithm)
 
 
 def place_for(roots: Roots, dest: str | None, name: str, is_folder: bool) -> Place:

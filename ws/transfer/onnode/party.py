@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ws.transfer.onnode import hashing
 from ws.transfer.onnode.answers import answering, port_of, reached_all
 from ws.transfer.onnode.entries import Listing, scan
 from ws.transfer.onnode.linux import give_back_memory
@@ -70,7 +71,7 @@ class Party:
 
     @answering
     def start(self) -> dict[str, Any]:
-        """Listen; safe to call twice. Answers who this is: name, addresses ([host, port] each), roots, pid, python."""
+        """Listen; safe to call twice. Answers who this is: name, addresses ([host, port] each), roots, algorithms…"""
         with self._lock:
             if not self._started:
                 if self._listen:
@@ -81,6 +82,7 @@ class Party:
             "name": self.name,
             "addresses": [[self._address, self._server.port]] if self._server else [],
             "roots": list(self._roots.paths),
+            "algorithms": hashing.available(),
             "pid": os.getpid(),
             "python": sys.version.split()[0],
             "host": socket.gethostname(),
@@ -112,7 +114,7 @@ class Party:
 
     @answering
     def offer(self, tid: str, path: str, secret: bytes, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Serve what is at `path`. Options: chunk_size, limit (bytes per second or None), name (what this node is called).
+        """Serve what is at `path`. Options: chunk_size, algorithm, limit (bytes per second or None), name.
 
         Answers listing (bytes), content, name, folder, files, chunks, total.
         """
@@ -122,7 +124,7 @@ class Party:
 
     @answering
     def accept(self, tid: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Make ready to receive. Spec: listing, secret (bytes), chunk_size, dest (or None), overwrite, fsync, limit, name.
+        """Make ready to receive. Spec: listing, secret (bytes), dest (or None), overwrite, fsync, and options as of `offer`.
 
         Answers place, done, total, and `existing`: whether files are in the way, so that `existing` should be asked.
         """

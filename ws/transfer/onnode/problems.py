@@ -23,6 +23,7 @@ BUSY = "busy"
 NOT_A_FILE = "not-a-file"
 TOO_MANY = "too-many"
 LOST = "lost"
+NO_HASH = "no-hash"
 
 
 class TransferProblem(Exception):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ws.transfer.onnode.chunks import DIGEST
 from ws.transfer.onnode.existing import WANTED
+from ws.transfer.onnode.hashing import DIGEST
 from ws.transfer.onnode.layout import root_hash
 from ws.transfer.onnode.problems import BAD_CHUNK, BUSY, STALLED, TransferProblem
 from ws.transfer.onnode.publish import Publisher
@@ -39,6 +39,7 @@ class Sink(Target):
         return ChunkWriter(
             part,
             self.layout.length(chunk),
+            self.layout.algorithm,
             taken=lambda digest: self._arrived(chunk, digest),
             left=lambda: self.unclaim(chunk),
             failed=lambda error: self._write_problem(error, chunk),
@@ -101,7 +102,8 @@ class Sink(Target):
     def publish(self, hashes: bytes) -> dict[str, Any]:
         """Give it the final name, after `verify` found nothing.
 
-        Returns {"path", "hash", "bytes", "files", "identical", "kept" (names, at most 100), "kept_count", "fsync"}.
+        Returns {"path", "hash", "algorithm", "bytes", "files", "identical", "kept" (names, at most 100), "kept_count",
+        "fsync"}.
         Problems: stalled (a chunk is missing), bad-chunk, exists, no-space, read-only.
         """
         bad = self.verify(hashes)
@@ -118,4 +120,5 @@ class Sink(Target):
                 self._journal.remove()
         except OSError as error:
             raise self._parts.problem(error) from error
-        return {"hash": root_hash(self.layout, hashes), **publisher.receipt()}
+        root = root_hash(self.layout, hashes)
+        return {"hash": root, "algorithm": self.layout.algorithm, **publisher.receipt()}

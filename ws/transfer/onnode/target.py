@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from ws.transfer.onnode.chunks import DIGEST
 from ws.transfer.onnode.entries import FILE, Listing, content_id
 from ws.transfer.onnode.existing import IN_PLACE, KEPT, WANTED, Existing
+from ws.transfer.onnode.hashing import DIGEST
 from ws.transfer.onnode.having import HadChunks
 from ws.transfer.onnode.journal import Journal
 from ws.transfer.onnode.layout import Layout
@@ -62,7 +62,7 @@ class Target(HadChunks):
         journal = Journal(
             staging.parent,
             staging.journal,
-            content=content_id(self._listing, self.layout.chunk_size),
+            content=content_id(self._listing, self.layout.chunk_size, self.layout.algorithm),
             chunk_size=self.layout.chunk_size,
             count=self.layout.count,
         )

@@ -14,7 +14,7 @@ Afterwards the asking side sends requests, as many ahead as it likes, and gets t
 
     request   "GET " index:4  |  "BYE " 0
     answer    status:1 index:4 length:8, then by status
-              DATA   length bytes, digest:32 (SHA-256; all zero: it broke off, the rest is padding, an ERROR follows)
+              DATA   length bytes, digest:32 (all zero: it broke off, the rest is padding, an ERROR follows)
               HOLE   digest:32 (the chunk is zeros)
               WAIT   not had yet, comes a few times a second; length is a count that grows while the serving side gets bytes
               GONE   the transfer has ended here

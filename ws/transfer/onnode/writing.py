@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from ws.transfer.onnode import hashing
 from ws.transfer.onnode.chunks import SmallFiles, is_unwritten
 from ws.transfer.onnode.entries import Entry
 from ws.transfer.onnode.problems import BAD_CHUNK, TransferProblem
@@ -100,13 +100,14 @@ class ChunkWriter:
         self,
         part: BigPart | SmallPart,
         length: int,
+        algorithm: str,
         taken: Callable[[bytes], None],
         left: Callable[[], None],
         failed: Callable[[OSError], TransferProblem],
     ) -> None:
         self.part = part
         self._left_over = length
-        self._known = hashlib.sha256()
+        self._known = hashing.new(algorithm)
         self._taken, self._left, self._failed = taken, left, failed
         self._open = True
 
@@ -126,7 +127,7 @@ class ChunkWriter:
         """It is had from here on. Problem bad-chunk where its bytes are not those of the digest: it is still missing."""
         digest = self._known.digest()
         if self._left_over or digest != expected:
-            why = f"{self._left_over} bytes are missing" if self._left_over else "its SHA-256 is another"
+            why = f"{self._left_over} bytes are missing" if self._left_over else "its hash is another"
             self.abort()
             raise TransferProblem(BAD_CHUNK, "a chunk arrived damaged", why, "it is fetched again")
         try:
