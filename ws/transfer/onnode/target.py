@@ -36,15 +36,16 @@ class Target(HadChunks):
         self._journal: Journal | None = None
         self._existing: Existing | None = None
         self._final: Tree | None = None  # where the files are once they are published
-        self._resumed = False
+        self._resumed = False  # what an earlier try left is being taken up
 
     def prepare(self) -> None:
         """Make room; take up what an earlier try left.
 
-        Problems: bad-name, exists, no-space, busy, read-only, link-refused.
+        Problems: bad-name, exists, no-space, busy, read-only, link-refused, not-a-file.
         """
         try:
             staging = self._staging = Staging(self._place, self._listing, self.layout)
+            staging.refuse_names_of_others()
             self._existing = Existing(self._place, self._listing, staging.parent, overwrite=self._overwrite)
             self._existing.look()
             self._open_parts(staging)
@@ -78,6 +79,8 @@ class Target(HadChunks):
             staging.clear()
             journal.start()
             claimed = {}
+        else:
+            self._resumed = True
         staging.open()
         for chunk, digest in claimed.items():
             self._take_up(chunk, digest)
@@ -95,7 +98,6 @@ class Target(HadChunks):
         try:
             if self.hashed(chunk) == digest:
                 self.take(chunk, digest)
-                self._resumed = True
                 return
         except TransferProblem:
             pass  # what can't be read is fetched again
