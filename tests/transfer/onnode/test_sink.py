@@ -137,6 +137,22 @@ def test_waiting_ends_when_the_target_is_closed(file: Path, out: Path) -> None:
         closing.join()
 
 
+def test_closing_waits_for_who_is_writing_and_nothing_is_left(top: Path, out: Path) -> None:
+    with copying(top, out / "copy") as copy:
+        copy.sink.prepare()
+        small = next(chunk for chunk in range(copy.layout.count) if not copy.layout.is_big(chunk))
+        writer = copy.sink.writer(small)
+        closing = threading.Thread(target=copy.sink.close, args=(True,))
+        closing.start()
+        assert not copy.sink.wait_for(small, 60)  # it is being closed
+        closing.join(0.1)
+        for piece in copy.reader.pieces(small):
+            writer.write(piece)
+        assert problem_of(writer.commit, copy.reader.digest(small)).code == "busy"
+        closing.join()
+        assert names(out) == []
+
+
 def test_a_damaged_chunk_is_not_taken(file: Path, out: Path) -> None:
     with copying(file, out / "copy") as copy:
         copy.sink.prepare()
