@@ -100,6 +100,12 @@ def write_into(path: Path) -> None:
         file.write(b"changed")
 
 
+def write_into_and_put_its_time_back(path: Path) -> None:
+    status = path.stat()
+    write_into(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 def replace(path: Path) -> None:
     other = path.with_name("other")
     other.write_bytes(os.urandom(path.stat().st_size))
@@ -110,7 +116,7 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("change", [cut_short, write_into, replace, remove])
+@pytest.mark.parametrize("change", [cut_short, write_into, write_into_and_put_its_time_back, replace, remove])
 def test_a_source_that_changes_meanwhile_fails_it_for_all(cluster: Cluster, change: Callable[[Path], None]) -> None:
     give(cluster)
     source = cluster.root(SENDER) / "a.bin"

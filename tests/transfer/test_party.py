@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.transfer.onnode.copying import names
+from ws.transfer import here as here_module
 from ws.transfer.here import HereParty
 from ws.transfer.onnode import party as party_module
 from ws.transfer.onnode.answers import port_of
 from ws.transfer.onnode.party import Party
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.onnode.ray_link import value_count
+from ws.transfer.onnode.sink import Sink
 
 TID, SECRET = "ab" * 16, b"s" * 32
 MIB = 1 << 20
@@ -146,6 +151,84 @@ def test_a_pull_is_ended_by_finish_and_nothing_is_left(made: list[Party], tmp_pa
     assert list((tmp_path / "b").iterdir()) == []
 
 
+class Gate:
+    """Holds whoever hashes what an earlier try left, chunk by chunk."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached, self.go_on = threading.Event(), threading.Event()
+        take_up = Sink._take_up
+
+        def held(sink: Sink, chunk: int, digest: bytes) -> None:
+            self.reached.set()
+            assert self.go_on.wait(60)
+            take_up(sink, chunk, digest)
+
+        monkeypatch.setattr(Sink, "_take_up", held)
+
+
+@pytest.fixture
+def interrupted(made: list[Party], tmp_path: Path) -> tuple[Party, Party, dict[str, Any]]:
+    """As `pair`, with two of three chunks from a transfer that was ended."""
+    sender, recipient, spec = pair(made, tmp_path)
+    recipient.accept(TID, spec)
+    for index in (0, 1):
+        recipient.write_block(TID, index, *sender.read_block(TID, index, value_count(MIB)))
+    recipient.finish(TID, True)
+    return sender, recipient, spec
+
+
+def test_while_it_is_made_ready_it_tells_how_far_it_is_and_is_not_begun_anew(
+    interrupted: tuple[Party, Party, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender, recipient, spec = interrupted
+    gate = Gate(monkeypatch)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(recipient.accept, TID, spec)
+        assert gate.reached.wait(60)
+        assert (recipient.progress(TID)["done"], recipient.progress(TID)["total"]) == (0, 3 * MIB)
+        assert recipient.missing(TID)["problem"]["code"] == "busy"
+        recipient.pause(TID)
+        second = pool.submit(recipient.accept, TID, spec)
+        assert not wait([second], timeout=0.1).done
+        gate.go_on.set()
+        assert first.result() == second.result()
+        assert first.result()["done"] == 2 * MIB
+    assert recipient.progress(TID)["paused"]
+    recipient.resume(TID)
+    assert recipient.missing(TID) == {"missing": [2]}
+    peers = [{"name": "a", "addresses": sender.start()["addresses"], "origin": True}]
+    assert recipient.pull(TID, peers)["done"] == 3 * MIB
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_ended_while_it_is_made_ready_ends_at_once(
+    interrupted: tuple[Party, Party, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: bool
+) -> None:
+    _, recipient, spec = interrupted
+    gate = Gate(monkeypatch)
+    with ThreadPoolExecutor() as pool:
+        accepting = pool.submit(recipient.accept, TID, spec)
+        assert gate.reached.wait(60)
+        part = recipient._part(TID, ready=False)
+        finishing = pool.submit(recipient.finish, TID, kept)
+        assert part.stop.wait(60)
+        gate.go_on.set()
+        assert finishing.result() == {}
+        assert accepting.result()["problem"]["code"] == "cancelled"
+    assert recipient.progress(TID)["problem"]["code"] == "lost"
+    assert names(tmp_path / "b") == (["x.part", "x.part.journal"] if kept else [])
+    if kept:
+        assert recipient.accept(TID, spec)["done"] == 2 * MIB
+
+
+def test_what_can_not_be_made_ready_is_forgotten(made: list[Party], tmp_path: Path) -> None:
+    _, recipient, spec = pair(made, tmp_path)
+    recipient.accept(TID, spec)
+    assert recipient.accept("cd" * 16, spec)["problem"]["code"] == "busy"
+    assert recipient.progress("cd" * 16)["problem"]["code"] == "lost"
+    assert recipient.missing(TID) == {"missing": [0, 1, 2]}
+
+
 def test_blocks_that_are_pushed_are_a_transfer_as_well(made: list[Party], tmp_path: Path) -> None:
     sender, recipient, spec = pair(made, tmp_path)
     recipient.accept(TID, spec)
@@ -222,6 +305,52 @@ def test_what_is_pushed_heeds_the_limit_until_it_is_ended(made: list[Party], tmp
     sender.finish(TID)
     thread.join(30)
     assert ended == ["cancelled"]
+
+
+class Actor:
+    """A party as Ray would call it; `after` is told of each call that was answered."""
+
+    def __init__(self, party: Party, after: Callable[[str], None]) -> None:
+        self._party, self._after = party, after
+
+    def __getattr__(self, method: str) -> Any:
+        def remote(*args: Any) -> Any:
+            answer = getattr(self._party, method)(*args)
+            self._after(method)
+            return answer
+
+        return SimpleNamespace(remote=remote)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_push_from_here_stands_still_while_it_is_paused(
+    made: list[Party], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    monkeypatch.setattr(here_module, "answered", lambda refs, actor, tid, name, check: refs)
+    _, recipient, spec = pair(made, tmp_path)
+    here = HereParty()
+    made.append(here)
+    here.offer(TID, str(tmp_path / "a" / "x"), SECRET, {"chunk_size": MIB})
+    recipient.accept(TID, spec)
+    paused = threading.Event()
+
+    def pause_once(method: str) -> None:
+        if method == "write_block" and not paused.is_set():
+            here.pause(TID)
+            paused.set()
+
+    with ThreadPoolExecutor() as pool:
+        pushing = pool.submit(here.push, TID, Actor(recipient, pause_once))
+        assert paused.wait(60)
+        assert not wait([pushing], timeout=0.1).done
+        assert recipient.missing(TID) == {"missing": [1, 2]}
+        if ends:
+            here.finish(TID)
+            assert pushing.result()["problem"]["code"] == "cancelled"
+        else:
+            here.resume(TID)
+            assert pushing.result() == {}
+            assert recipient.missing(TID) == {"missing": []}
 
 
 def test_another_node_at_the_same_address_is_not_who_is_wanted(made: list[Party], tmp_path: Path) -> None:

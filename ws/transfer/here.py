@@ -12,7 +12,7 @@ from ws.transfer.onnode.entries import Listing, scan_here
 from ws.transfer.onnode.link import PeerFailed
 from ws.transfer.onnode.linux import give_back_memory
 from ws.transfer.onnode.names import Place, Roots
-from ws.transfer.onnode.part import place_for
+from ws.transfer.onnode.parts import place_for
 from ws.transfer.onnode.party import Party
 from ws.transfer.onnode.ray_link import answered, as_values, read_block, value_count
 from ws.transfer.remote import HERE, answer_of

@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from ws.transfer.onnode.entries import Entry, Listing, content_id, pack, scan, scan_here, unpack
@@ -172,8 +172,91 @@ def test_a_hostile_listing_is_refused(packed: bytes) -> None:
     assert code_of(unpack, packed) in {"bad-name", "link-refused", "too-many"}
 
 
+VALID: list[list[object]] = [
+    ["ws-listing-1", "top", True, 0o755, 0],
+    ["a", "dir", 0, 0o755, 1, False, ""],
+    ["a/b", "dir", 0, 0o755, 1, False, ""],
+    ["a/b/big", "file", 1 << 40, 0o644, 10**18, True, ""],
+    ["a/b/link", "link", 0, 0o777, 1, False, "../file"],
+    ["a/file", "file", 5, 0o600, 1, False, ""],
+    ["z", "link", 0, 0o777, -1, False, "a/b"],
+]
+"""A listing that is good, line by line."""
+
+odd_names = st.lists(st.sampled_from(["..", ".", "", "a", "b", "file", "new", "\0", "\ud800", "x" * 256]), max_size=4)
+numbers = st.integers() | st.sampled_from(
+    [-1, 0, 5, 0o777, 0o1000, 0o4755, 1 << 62, 1 << 63, 1.5, float("inf"), float("nan")]
+)
+kinds = st.sampled_from(["file", "dir", "link", "device", ""])
+aims = st.sampled_from(["a", "../..", "a/../..", "../../..", "/etc/passwd", "..", "."]) | odd_names.map("/".join)
+odd_fields = st.one_of(
+    st.tuples(st.just(0), odd_names.map("/".join) | st.text(max_size=8)),
+    st.tuples(st.just(1), kinds),
+    st.tuples(st.integers(2, 4), numbers),
+    st.tuples(st.just(5), st.booleans()),
+    st.tuples(st.just(6), aims),
+    st.tuples(st.integers(0, 6), st.sampled_from([None, True, 0, "", [], {}, ["a"]])),
+)
+
+
+@settings(max_examples=600)
+@given(st.integers(0, len(VALID) - 1), odd_fields)
+def test_a_listing_with_one_odd_field_is_refused_or_does_no_harm(at: int, odd: tuple[int, object]) -> None:
+    field, value = odd
+    lines = [list(line) for line in VALID]
+    lines[at][field % len(lines[at])] = value
+    take_or_refuse(lines)
+
+
+some_lines = st.lists(st.sampled_from(VALID[1:]), max_size=7)
+in_order = st.sets(st.integers(1, len(VALID) - 1)).map(lambda chosen: [VALID[at] for at in sorted(chosen)])
+
+
+@given(some_lines | in_order, st.sampled_from([True, True, True, False]))
+def test_lines_that_are_missing_twice_or_in_another_order_are_refused_or_do_no_harm(
+    lines: list[list[object]], whole: bool
+) -> None:
+    take_or_refuse([VALID[0], *lines] if whole else lines)
+
+
+def take_or_refuse(lines: list[list[object]]) -> None:
+    packed = zlib.compress(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    try:
+        listing = unpack(packed)
+    except TransferProblem as problem:
+        event(problem.code)
+        assert problem.code in {"bad-name", "link-refused", "too-many"}
+    else:
+        event("taken")
+        assert unpack(pack(listing)) == listing
+        assert [list(entry) for entry in listing.entries] == lines[1:]
+        assert_harmless(listing)
+
+
+def assert_harmless(listing: Listing) -> None:
+    """Each entry is below the top, after its folder, and alone under its name; each link leads to somewhere below it."""
+    known = {"/top": "dir"}
+    assert "/" not in listing.name and listing.name not in {"", ".", ".."}
+    for entry in listing.entries:
+        path = f"/top/{entry.path}" if listing.is_folder else "/top"
+        assert os.path.normpath(path) == path
+        assert b"\0" not in os.fsencode(path)
+        if listing.is_folder:
+            assert path not in known
+            assert known[path.rpartition("/")[0]] == "dir"
+        known[path] = entry.kind
+        assert entry.kind in {"file", "dir", "link"}
+        assert 0 <= entry.size <= 1 << 62 if entry.kind == "file" else type(entry.size) is int and not entry.size
+        assert 0 <= entry.mode <= 0o777 and type(entry.mode) is int
+        assert abs(entry.mtime_ns) < 1 << 63
+        if entry.kind == "link":
+            led = os.path.normpath(f"{path.rpartition('/')[0]}/{entry.target}")
+            assert led == "/top" or led.startswith("/top/")
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_do_harm(junk: bytes) -> None:
+    """Hardly any of them are a listing at all."""
     for packed in (junk, zlib.compress(junk)):
         assert code_of(unpack, packed) in {"bad-name", "link-refused", "too-many"}
 

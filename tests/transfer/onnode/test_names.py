@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from ws.transfer.onnode.names import Place, Roots, check_relative, open_folder
@@ -101,11 +101,68 @@ def test_roots_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.Mon
     assert default.find("~/data/x") == Place(f"{tmp_path}/data", ("x",))
 
 
-@given(name=st.sampled_from(["../x", "/etc/x", "a/../../x", "~root/x", "a\0/x", "./x", "a//../x", "//etc"]))
-def test_no_spelling_leads_out_of_the_roots(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    with pytest.raises(TransferProblem) as caught:
-        Roots([str(tmp_path_factory.getbasetemp() / "root")]).find(name)
-    assert caught.value.code in {"bad-name", "outside-roots"}
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two roots, and links in the first one: out of it, to within it, to themselves; what is outside has the same names."""
+    top = tmp_path_factory.mktemp("furnished")
+    for folder in ("root/a/b", "other/a", "outside/a/b", "rooted/a"):
+        (top / folder).mkdir(parents=True)
+    (top / "alias").symlink_to("root")
+    for folder in (top / "root", top / "root" / "a"):
+        (folder / "out").symlink_to(top / "outside")
+        (folder / "up").symlink_to("..")
+        (folder / "etc").symlink_to("/etc")
+        (folder / "in").symlink_to(top / "root" / "a" / "b")
+        (folder / "loop").symlink_to("loop")
+        (folder / "file").write_text("")
+    return top
+
+
+BEGINNINGS = [
+    "",
+    "",
+    "/",
+    "~/",
+    "~root/",
+    "//",
+    "TOP/",
+    "TOP/root/",
+    "TOP/root/a/",
+    "TOP/other/",
+    "TOP/alias/",
+    "TOP/outside/",
+    "TOP/root/../",
+]
+plain = st.sampled_from(["a", "b", "a", "b", "up", "out", "in", "etc", "loop", "file", "new"])
+harmful = st.sampled_from(["..", ".", "", "~", "root", "outside", "a\0", "\n"])
+steps_down = st.lists(plain, max_size=4) | st.lists(plain | harmful, max_size=5)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.sampled_from(BEGINNINGS), steps_down, st.booleans())
+@example("TOP/root/", ["a", "b"], False)
+@example("", ["a", "out", "a"], True)
+@example("", ["up", "outside"], True)
+@example("TOP/alias/", ["in", "new"], True)
+@example("TOP/root/../", ["outside"], False)
+def test_no_name_leads_out_of_the_roots(furnished: Path, beginning: str, steps: list[str], make: bool) -> None:
+    top = str(furnished)
+    before = {str(path) for path in furnished.rglob("*")}
+    roots = Roots([f"{top}/alias", f"{top}/other"])
+    try:
+        folder = open_folder(roots.find(beginning.replace("TOP", top) + "/".join(steps)), make=make)
+    except TransferProblem as problem:
+        event(problem.code)
+        assert problem.code in {"bad-name", "outside-roots", "link-refused", "no-such-file"}
+    else:
+        event("opened")
+        opened = str(Path(f"/proc/self/fd/{folder}").readlink())
+        os.close(folder)
+        assert any(opened == root or opened.startswith(root + "/") for root in (f"{top}/root", f"{top}/other"))
+    made = sorted({str(path) for path in furnished.rglob("*")} - before, reverse=True)
+    assert all(path.startswith((f"{top}/root/", f"{top}/other/")) for path in made)
+    for path in made:
+        Path(path).rmdir()
 
 
 def test_a_link_on_the_way_is_refused_and_named(tmp_path: Path) -> None:

@@ -137,6 +137,47 @@ def test_a_source_that_is_written_to_is_an_error(source: Reader, tmp_path: Path)
     assert "inner/08" in problem.what
 
 
+def let_time_pass(folder: Path) -> None:
+    """Until the file system's clock, which moves a few milliseconds at once, has moved."""
+    (folder / "clock").touch()
+    before = (folder / "clock").stat().st_ctime_ns
+    while (folder / "clock").stat().st_ctime_ns == before:
+        (folder / "clock").touch()
+
+
+def rewrite(path: Path) -> None:
+    """As `rsync --inplace --times` does: same size, and the time of the last write is put back."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.write(os.urandom(status.st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_source_that_is_written_to_is_an_error_even_if_its_time_is_put_back(source: Reader, tmp_path: Path) -> None:
+    let_time_pass(tmp_path)
+    for name in ("inner/08", "two"):
+        index = next(index for index, entry in enumerate(source.layout.entries) if entry.path == name)
+        rewrite(tmp_path / "top" / name)
+        assert name in changed(source, source.layout.chunks_of(index)[-1]).what
+
+
+def test_a_file_that_is_replaced_by_one_of_the_same_size_and_time_is_an_error(tmp_path: Path) -> None:
+    for name in ("file", "new"):
+        (tmp_path / name).write_bytes(content(100_000, len(name)))
+        os.utime(tmp_path / name, ns=(10**18, 10**18))
+    reader = reader_of(tmp_path / "file")
+    let_time_pass(tmp_path)
+    (tmp_path / "new").rename(tmp_path / "file")
+    changed(reader, 0)
+    reader.close()
+
+
+def test_what_is_new_in_a_folder_is_no_matter(source: Reader, tmp_path: Path) -> None:
+    (tmp_path / "top" / "inner" / "new").write_text("new")
+    source.digests()
+    source.check_unchanged()
+
+
 def test_a_source_that_is_gone_or_replaced_is_an_error(source: Reader, tmp_path: Path) -> None:
     small = next(index for index, entry in enumerate(source.layout.entries) if entry.path == "inner/09")
     path = tmp_path / "top" / "inner" / "09"

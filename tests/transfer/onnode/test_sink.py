@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -23,9 +24,9 @@ def algorithm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return str(request.param)
 
 
-def problem_of(action: object, *arguments: object) -> TransferProblem:
+def problem_of(action: object, *arguments: object, **named: object) -> TransferProblem:
     with pytest.raises(TransferProblem) as caught:
-        action(*arguments)  # type: ignore[operator]
+        action(*arguments, **named)  # type: ignore[operator]
     return caught.value
 
 
@@ -136,6 +137,22 @@ def test_waiting_ends_when_the_target_is_closed(file: Path, out: Path) -> None:
         closing.join()
 
 
+def test_closing_waits_for_who_is_writing_and_nothing_is_left(top: Path, out: Path) -> None:
+    with copying(top, out / "copy") as copy:
+        copy.sink.prepare()
+        small = next(chunk for chunk in range(copy.layout.count) if not copy.layout.is_big(chunk))
+        writer = copy.sink.writer(small)
+        closing = threading.Thread(target=copy.sink.close, args=(True,))
+        closing.start()
+        assert not copy.sink.wait_for(small, 60)  # it is being closed
+        closing.join(0.1)
+        for piece in copy.reader.pieces(small):
+            writer.write(piece)
+        assert problem_of(writer.commit, copy.reader.digest(small)).code == "busy"
+        closing.join()
+        assert names(out) == []
+
+
 def test_a_damaged_chunk_is_not_taken(file: Path, out: Path) -> None:
     with copying(file, out / "copy") as copy:
         copy.sink.prepare()
@@ -193,6 +210,24 @@ def test_what_had_arrived_is_taken_up_again_if_it_is_still_right(top: Path, out:
         second.pass_chunks()
         second.sink.publish(second.reader.digests())
     assert picture(out / "copy") == picture(top)
+
+
+def test_a_failure_to_open_it_leaves_what_had_arrived(top: Path, out: Path) -> None:
+    """Whatever it is, it may pass, and the next try takes up the rest."""
+    with copying(top, out / "copy", keep_partial=True) as first:
+        first.sink.prepare()
+        first.pass_chunks(list(first.sink.missing())[::2])
+        done = first.sink.done_bytes
+    inner = out / "copy.part" / "inner"
+    inner.rename(out / "aside")
+    inner.write_text("in the way")
+    with copying(top, out / "copy") as second:
+        problem_of(second.sink.prepare)
+    inner.unlink()
+    (out / "aside").rename(inner)
+    with copying(top, out / "copy") as third:
+        third.sink.prepare()
+        assert third.sink.done_bytes == done
 
 
 def test_another_content_starts_over(file: Path, out: Path) -> None:
@@ -273,19 +308,102 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(file: Path, out: Path) ->
     assert names(out) == ["copy"]
 
 
-def test_folders_and_links_in_a_files_place(file: Path, top: Path, out: Path) -> None:
+def test_another_file_under_the_parts_name_is_not_published(file: Path, top: Path, out: Path) -> None:
+    """As `mv`, or another program, may put it there."""
+    for source, overwrite in ((file, False), (file, True), (top, False)):
+        with copying(source, out / "copy", overwrite=overwrite) as copy:
+            copy.sink.prepare()
+            copy.pass_chunks()
+            (out / "copy.part").rename(out / "ours")
+            (out / "copy.part").mkdir() if source is top else (out / "copy.part").write_bytes(b"another")
+            (out / "copy.part").chmod(0o707)
+            problem = problem_of(copy.sink.publish, copy.reader.digests())
+            assert (problem.code, "copy.part" in problem.what) == ("exists", True)
+        assert names(out) == ["copy.part", "ours"]  # no journal: the next try knows that it is someone else's
+        assert (out / "copy.part").stat().st_mode & 0o777 == 0o707
+        for path in out.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize("suffix", [".part", ".part.journal"])
+def test_what_another_transfer_writes_is_no_target(file: Path, out: Path, suffix: str) -> None:
+    with copying(file, out / "copy") as copy:
+        copy.sink.prepare()
+        for overwrite in (False, True):
+            problem = problem_of(run, file, out / f"copy{suffix}", overwrite=overwrite)
+            assert (problem.code, "copy" in problem.why) == ("busy", True)
+        copy.pass_chunks()
+        copy.sink.publish(copy.reader.digests())
+    assert (out / "copy").read_bytes() == file.read_bytes()
+    assert names(out) == ["copy"]
+    run(file, out / f"copy{suffix}")
+    assert names(out) == ["copy", f"copy{suffix}"]
+
+
+def test_a_transfer_that_begins_meanwhile_is_not_published_over(file: Path, top: Path, out: Path) -> None:
+    for source in (file, top):
+        with copying(source, out / "copy.part", overwrite=True) as early, copying(source, out / "copy") as late:
+            early.sink.prepare()
+            early.pass_chunks()
+            late.sink.prepare()
+            late.pass_chunks()
+            assert problem_of(early.sink.publish, early.reader.digests()).code == "busy"
+            late.sink.publish(late.reader.digests())
+        assert names(out) == ["copy"]
+        shutil.rmtree(out / "copy") if source is top else (out / "copy").unlink()
+
+
+def test_a_file_that_could_not_be_written_again_is_still_ours(file: Path, out: Path) -> None:
+    """A damaged chunk of a small file comes again, and the file has its mode already."""
+    file.write_bytes(b"small")
+    file.chmod(0o400)
+    with copying(file, out / "copy") as copy:
+        copy.sink.prepare()
+        copy.pass_chunks()
+        copy.sink.drop(0)
+        (out / "copy.part").unlink()
+        copy.pass_chunks()
+        copy.sink.publish(copy.reader.digests())
+    assert (out / "copy").read_bytes() == b"small"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_links_and_special_files_are_never_replaced(file: Path, top: Path, out: Path, overwrite: bool) -> None:
+    (out / "in").mkdir()
+    (out / "link").symlink_to("in")
+    os.mkfifo(out / "pipe")
+    for source in (file, top):
+        problem = problem_of(run, source, out / "link", overwrite=overwrite)
+        assert (problem.code, problem.mend) == ("link-refused", "name what it points to")
+        problem = problem_of(run, source, out / "pipe", overwrite=overwrite)
+        assert (problem.code, "pipe" in problem.what) == ("not-a-file", True)
+    assert names(out) == ["in", "link", "pipe"]
+    (out / "in" / "inner").mkdir()
+    os.mkfifo(out / "in" / "two")
+    os.mkfifo(out / "in" / "link")
+    (out / "in" / "inner" / "10").symlink_to("../mine")
+    receipt = run(top, out / "in", overwrite=overwrite)
+    assert set(receipt["kept"]) == {"two", "link", "inner/10"}  # type: ignore[call-overload]
+    assert stat.S_ISFIFO((out / "in" / "two").lstat().st_mode)
+    assert (out / "in" / "inner" / "10").is_symlink()
+
+
+def test_a_link_that_appears_meanwhile_is_not_replaced(file: Path, out: Path) -> None:
+    with copying(file, out / "copy", overwrite=True) as copy:
+        copy.sink.prepare()
+        copy.pass_chunks()
+        (out / "copy").symlink_to("aim")
+        assert problem_of(copy.sink.publish, copy.reader.digests()).code == "link-refused"
+    assert names(out) == ["copy"]
+
+
+def test_folders_in_a_files_place_and_links_above(file: Path, top: Path, out: Path) -> None:
     (out / "copy").mkdir()
     assert problem_of(run, file, out / "copy").code == "exists"
     with copying(file, out / "copy", overwrite=True) as copy:
         assert problem_of(copy.sink.prepare).code == "exists"
     (out / "other").write_text("mine")
     assert problem_of(run, top, out / "other").code == "exists"
-    (out / "aim").write_text("mine")
-    (out / "link").symlink_to("aim")
-    assert problem_of(run, file, out / "link").code == "exists"
-    run(file, out / "link", overwrite=True)
-    assert (out / "aim").read_text() == "mine"
-    assert not (out / "link").is_symlink()
     (out / "away").symlink_to("/tmp")
     with copying(file, out / "away" / "copy", root=out) as copy:
         assert problem_of(copy.sink.prepare).code == "link-refused"

@@ -6,10 +6,10 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from ws.transfer.onnode.entries import FILE, FOLDER, Listing
+from ws.transfer.onnode.entries import FILE, FOLDER, LINK, Listing
 from ws.transfer.onnode.layout import Layout
 from ws.transfer.onnode.names import FOLDER_FLAGS, Place
-from ws.transfer.onnode.problems import EXISTS, TransferProblem
+from ws.transfer.onnode.problems import EXISTS, LINK_REFUSED, NOT_A_FILE, TransferProblem
 from ws.transfer.onnode.staging import look_at
 from ws.transfer.onnode.tree import Tree
 
@@ -33,8 +33,8 @@ class Existing:
         self.tree: Tree | None = None
 
     def look(self) -> None:
-        """Problem `exists` where it is clear already that the target can't have this name."""
-        status = look_at(self._parent, self._place.name)
+        """Problem `exists` where it is clear already that the target can't have this name, or one of `refuse_odd`."""
+        status = self.refuse_odd()
         if status is None:
             return
         if self._listing.is_folder:
@@ -50,6 +50,18 @@ class Existing:
             self.candidates = {0}
         elif not self._overwrite:
             raise self.different()
+
+    def refuse_odd(self) -> os.stat_result | None:
+        """What has the final name now. Problems where that is no file or folder: `link-refused`, `not-a-file`."""
+        status = look_at(self._parent, self._place.name)
+        if status is None or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            return status
+        what = f"{self._place.text!r} is there, and is "
+        if stat.S_ISLNK(status.st_mode):
+            mend = "name what it points to"
+            raise TransferProblem(LINK_REFUSED, what + "a symbolic link", "links are neither followed nor replaced", mend)
+        why = "devices, sockets and pipes are not replaced"
+        raise TransferProblem(NOT_A_FILE, what + "no file or folder", why, "remove it, or choose another destination")
 
     def problem(self, why: str, mend: str) -> TransferProblem:
         return TransferProblem(EXISTS, f"{self._place.text!r} exists", why, mend)
@@ -76,13 +88,14 @@ class Existing:
                 elif not stat.S_ISDIR(status.st_mode):
                     barred.add(entry.path)
                     self.fate[index] = KEPT
-            elif status is not None and entry.kind == FILE:
+            elif status is not None:
                 self._judge(index, status)
 
     def _judge(self, index: int, status: os.stat_result) -> None:
-        if stat.S_ISREG(status.st_mode) and status.st_size == self._listing.entries[index].size:
+        entry = self._listing.entries[index]
+        if entry.kind == FILE and stat.S_ISREG(status.st_mode) and status.st_size == entry.size:
             self.candidates.add(index)
-        elif stat.S_ISDIR(status.st_mode) or not self._overwrite:
+        elif not is_replaceable(entry.kind, status) or (entry.kind == FILE and not self._overwrite):
             self.fate[index] = KEPT
 
     def settle(self, index: int, *, same: bool) -> None:
@@ -110,3 +123,8 @@ class Existing:
     def close(self) -> None:
         if self.tree is not None:
             self.tree.close()
+
+
+def is_replaceable(kind: str, there: os.stat_result) -> bool:
+    """Whether an entry of that kind may take the place of what is there where that is wanted: files, and links by links."""
+    return stat.S_ISREG(there.st_mode) or (kind == LINK and stat.S_ISLNK(there.st_mode))

@@ -12,6 +12,8 @@ from ws.transfer.onnode.layout import Layout
 from ws.transfer.onnode.problems import NOT_READABLE, TransferProblem
 
 MISSING, HAD, SKIPPED = 0, 1, 2
+_END = 10.0
+"""Seconds that who writes a chunk may take to end: a disk that hangs must not hang all."""
 
 
 class HadChunks(Chunks, ABC):
@@ -77,6 +79,8 @@ class HadChunks(Chunks, ABC):
     def unclaim(self, chunk: int) -> None:
         with self._changed:
             self._claimed.discard(chunk)
+            if self.closed:
+                self._changed.notify_all()
 
     def drop(self, chunk: int) -> None:
         """It is not had after all."""
@@ -92,8 +96,9 @@ class HadChunks(Chunks, ABC):
             self.done_bytes += self.layout.length(chunk)
 
     def end_waiting(self) -> bool:
-        """Nothing comes any more; whether that was known already."""
+        """Nothing comes any more; whether that was known already. Waits a while for those who are writing a chunk."""
         with self._changed:
             already, self.closed = self.closed, True
             self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._claimed, _END)
         return already

@@ -27,6 +27,21 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NOT_HAD = bytes(32)
 
 
+def is_locked(folder: int, name: str) -> bool:
+    """Whether a transfer that goes on has the journal of that name."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+    except OSError:  # it is not there, or is none
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class Journal:
     """The journal `name` in the folder with that descriptor, for the content of that id. For several threads at once.
 

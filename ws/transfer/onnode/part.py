@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import stat
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from ws.transfer.onnode import hashing
-from ws.transfer.onnode.entries import FILE, Listing, content_id, pack, unpack
-from ws.transfer.onnode.layout import CHUNK_SIZE, Layout, root_hash
+from ws.transfer.onnode.entries import FILE, Listing, content_id, pack
+from ws.transfer.onnode.layout import Layout, root_hash
 from ws.transfer.onnode.limiter import Limiter
 from ws.transfer.onnode.link import PeerFailed
-from ws.transfer.onnode.names import Place, Roots, check_relative, open_folder
 from ws.transfer.onnode.problems import BUSY, CANCELLED, LOST, TransferProblem
 from ws.transfer.onnode.ray_link import write_block
 from ws.transfer.onnode.reader import Reader
@@ -26,13 +23,15 @@ if TYPE_CHECKING:
 
 _END = 10.0
 """Seconds that writing threads may take to let go of a target."""
+_BEAT = 0.5
 
 
 class Part:
     """One node's part; `stop` is set once it ends. Several threads use it at once.
 
     Attributes: `liars` gave chunks that turned out to be wrong; `had`: bytes that were there before; `unasked`:
-    seconds for which nobody asked about it; `ended`: what is said where it has ended; `name`: what this node is called.
+    seconds for which nobody asked about it; `ended`: what is said where it has ended; `name`: what this node is called;
+    `accepted`: the answer to `Party.accept` once it is ready, or its problem.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class Part:
         self.limiter = Limiter(options.get("limit"))
         self.stop = threading.Event()
         self.puller: Puller | None = None
-        self.paused = False
+        self.accepted: Future[dict[str, Any]] = Future()
         self.liars: set[str] = set()
         self.unasked = 0.0
         self.ended = TransferProblem(CANCELLED, "the transfer was ended on this node")
@@ -58,6 +57,8 @@ class Part:
         self._lock = threading.Lock()
         self._idle = threading.Event()
         self._idle.set()
+        self._going = threading.Event()  # it is not paused
+        self._going.set()
         self._receipt: dict[str, Any] | None = None
 
     @property
@@ -72,6 +73,31 @@ class Part:
         if not isinstance(self.store, Reader):
             raise TransferProblem(LOST, "this node receives that transfer, and cannot answer for its source")
         return self.store
+
+    @property
+    def is_source(self) -> bool:
+        return isinstance(self.store, Reader)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be asked for more than how far it has come."""
+        return self.is_source or self.accepted.done()
+
+    @property
+    def paused(self) -> bool:
+        return not self._going.is_set()
+
+    def prepare(self) -> dict[str, Any]:
+        """Make the target ready, which takes as long as hashing what an earlier try left; returns what was accepted."""
+        try:
+            self.sink.prepare(self.stop.is_set)
+            self.had = self.sink.done_bytes
+            existing = bool(self.sink.identical_candidates())
+            about = {"place": self.sink.place.text, "done": self.had, "total": self.layout.total, "existing": existing}
+            self.accepted.set_result(about)
+        except BaseException as error:
+            self.accepted.set_exception(self.ended if self.stop.is_set() else error)
+        return self.accepted.result()
 
     def run(self, puller: Puller) -> None:
         """Let it receive until all is there; one at a time."""
@@ -112,8 +138,10 @@ class Part:
         self.unasked = 0.0
 
     def await_limit(self, count: int) -> None:
-        """Wait until so many bytes may go, as long as it goes on."""
+        """Wait until so many bytes may go, as long as it goes on; none may while it is paused."""
         while count:
+            while not self._going.wait(_BEAT):
+                self.check()
             self.check()
             now = min(count, self.limiter.slice())
             self.limiter.take(now)
@@ -168,13 +196,13 @@ class Part:
 
     def pause(self) -> None:
         with self._lock:
-            self.paused = True
+            self._going.clear()
             if self.puller:
                 self.puller.pause()
 
     def resume(self) -> None:
         with self._lock:
-            self.paused = False
+            self._going.set()
             if self.puller:
                 self.puller.resume()
 
@@ -202,6 +230,9 @@ class Part:
     def end(self, *, keep_partial: bool) -> None:
         """Stop whatever goes on, and let go of the files."""
         self.stop.set()
+        self._going.set()
+        if not self.is_ready:
+            self.accepted.exception()  # that is: wait for it
         with self._lock:
             puller = self.puller
         if puller is not None:
@@ -213,61 +244,3 @@ class Part:
             self.store.close(discard=not keep_partial)
         else:
             self.store.close()
-
-
-def sending(place: Place, listing: Listing, secret: bytes, options: Mapping[str, Any]) -> Part:
-    """The part of a source; options: chunk_size (bytes), algorithm, limit (bytes per second), name (what it is called)."""
-    layout = _layout(listing, options)
-    return Part(Reader(place, listing, layout), listing, layout, secret, options)
-
-
-def receiving(target: Callable[[str, bool], Place], spec: Mapping[str, Any]) -> tuple[Part, dict[str, Any]]:
-    """The part of a target, ready to be filled, and the answer to `Party.accept`. `target`: see `place_for`."""
-    listing = unpack(spec["listing"])
-    layout = _layout(listing, spec)
-    place = target(listing.name, listing.is_folder)
-    sink = Sink(
-        place,
-        listing,
-        layout,
-        overwrite=bool(spec.get("overwrite")),
-        fsync=bool(spec.get("fsync", True)),
-        keep_partial=bool(spec.get("keep_partial")),
-    )
-    sink.prepare()
-    part = Part(sink, listing, layout, spec["secret"], spec)
-    part.had = sink.done_bytes
-    existing = bool(sink.identical_candidates())
-    return part, {"place": place.text, "done": part.had, "total": layout.total, "existing": existing}
-
-
-def _layout(listing: Listing, options: Mapping[str, Any]) -> Layout:
-    algorithm = str(options.get("algorithm") or hashing.SHA256)
-    hashing.new(algorithm)  # what is not here is a problem now, not at the first chunk
-    return Layout(listing.entries, int(options.get("chunk_size") or CHUNK_SIZE), algorithm)
-
-
-def place_for(roots: Roots, dest: str | None, name: str, is_folder: bool) -> Place:
-    """Where a source called `name` goes: a folder always below `dest`; a file to `dest`, or into the folder that it is.
-
-    Without `dest`: below the first root.
-    """
-    check_relative(name)
-    if not dest:
-        return roots.first.below(name)  # not `find`: a name may begin with ~
-    place = roots.find(dest)
-    inside = is_folder or dest.endswith("/") or not place.parts or _is_folder(place)
-    return place.below(name) if inside else place
-
-
-def _is_folder(place: Place) -> bool:
-    try:
-        above = open_folder(place.parent)
-    except TransferProblem:
-        return False
-    try:
-        return stat.S_ISDIR(os.stat(place.name, dir_fd=above, follow_symlinks=False).st_mode)
-    except OSError:
-        return False
-    finally:
-        os.close(above)

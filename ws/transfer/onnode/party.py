@@ -20,9 +20,10 @@ from typing import Any
 from ws.transfer.onnode import hashing
 from ws.transfer.onnode.answers import answering, port_of, reached_all
 from ws.transfer.onnode.entries import Listing, scan
+from ws.transfer.onnode.holding import Holding
 from ws.transfer.onnode.linux import give_back_memory
 from ws.transfer.onnode.names import Place, Roots
-from ws.transfer.onnode.part import Part, place_for, receiving, sending
+from ws.transfer.onnode.parts import place_for, receiving, sending
 from ws.transfer.onnode.problems import BUSY, LOST, UNREACHABLE, TransferProblem
 from ws.transfer.onnode.pulling import Puller
 from ws.transfer.onnode.ray_link import as_values, from_values, read_block
@@ -36,7 +37,7 @@ _WAIT_FOR_TURN = 60.0
 _WATCH = 1.0
 
 
-class Party:
+class Party(Holding):
     """Takes part under `name`, listening at `port` (0: the node's own, else any free one; `listen` False: nowhere).
 
     `address` is what other nodes know this one by. `links` makes a link to a peer's actor (see `pulling.Puller`), where
@@ -53,16 +54,13 @@ class Party:
         listen: bool = True,
         links: Callable[..., Any] | None = None,
     ) -> None:
-        self.name = name
+        super().__init__(name)
         self._environ = dict(os.environ if environ is None else environ)
         self._roots = Roots.from_environ(self._environ)
         self._address = self._environ.get("WS_TRANSFER_ADVERTISE") or address
         self._wanted_port = port
         self._listen = listen
         self._links = links
-        self._server: Server | None = None
-        self._parts: dict[str, Part] = {}
-        self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(MOST_PULLS)
         self._stopped = threading.Event()
         self._started = False
@@ -119,7 +117,7 @@ class Party:
         Answers listing (bytes), content, name, folder, files, chunks, total.
         """
         place, listing = self._source(path)
-        self._add(tid, part := sending(place, listing, secret, options))
+        self._put(tid, part := sending(place, listing, secret, options))
         return part.described()
 
     @answering
@@ -127,16 +125,9 @@ class Party:
         """Make ready to receive. Spec: listing, secret (bytes), dest (or None), overwrite, fsync, and options as of `offer`.
 
         Answers place, done, total, and `existing`: whether files are in the way, so that `existing` should be asked.
+        What an earlier try left is hashed first. Asked again meanwhile, it waits for the same answer.
         """
-        with self._lock:
-            old = self._parts.pop(tid, None)
-        if old is not None:
-            self._end(tid, old, keep_partial=True)
-        part, answer = receiving(partial(self._target, spec.get("dest")), spec)
-        self._add(tid, part)
-        if self._server:
-            self._server.expect_servers(bytes.fromhex(tid), part.take_served)
-        return answer
+        return self._accept(tid, receiving(partial(self._target, spec.get("dest")), spec))
 
     @answering
     def existing(self, tid: str, hashes: bytes) -> dict[str, Any]:
@@ -185,8 +176,8 @@ class Party:
 
     @answering
     def progress(self, tid: str) -> dict[str, Any]:
-        """done and total (bytes), retries, source (the peer that gave the last chunk), paused."""
-        return self._part(tid).progress()
+        """done and total (bytes), retries, source (the peer that gave the last chunk), paused; also before it is ready."""
+        return self._part(tid, ready=False).progress()
 
     @answering
     def hashes(self, tid: str) -> dict[str, Any]:
@@ -204,33 +195,30 @@ class Party:
     @answering
     def finish(self, tid: str, keep_partial: bool = False) -> dict[str, Any]:
         """End this node's part; what is not whole goes, unless it is to be kept. Nothing happens where there is none."""
-        with self._lock:
-            part = self._parts.pop(tid, None)
-        if part is not None:
-            self._end(tid, part, keep_partial=keep_partial)
+        self._drop(tid, keep_partial=keep_partial)
         return {}
 
     @answering
     def pause(self, tid: str) -> dict[str, Any]:
-        self._part(tid).pause()
+        self._part(tid, ready=False).pause()
         return {}
 
     @answering
     def resume(self, tid: str) -> dict[str, Any]:
-        self._part(tid).resume()
+        self._part(tid, ready=False).resume()
         return {}
 
     @answering
     def interrupt(self, tid: str) -> dict[str, Any]:
         """End a pull that goes on; the next one may have other peers."""
-        if puller := self._part(tid).puller:
+        if puller := self._part(tid, ready=False).puller:
             puller.stop(TransferProblem(UNREACHABLE, "the sender began anew"))
         return {}
 
     @answering
     def limit(self, tid: str, rate: float | None) -> dict[str, Any]:
         """Bytes per second from now on; None: no limit."""
-        self._part(tid).limiter.set_rate(rate)
+        self._part(tid, ready=False).limiter.set_rate(rate)
         return {}
 
     # Blocks by Ray
@@ -266,26 +254,6 @@ class Party:
 
     def _target(self, dest: str | None, name: str, is_folder: bool) -> Place:
         return place_for(self._roots, dest, name, is_folder)
-
-    def _add(self, tid: str, part: Part) -> None:
-        with self._lock:
-            self._parts[tid] = part
-        if self._server:
-            self._server.register(bytes.fromhex(tid), part.secret, part.store, pulse=part.pulse, name=part.name)
-
-    def _part(self, tid: str) -> Part:
-        part = self._parts.get(tid)
-        if part is None:
-            raise TransferProblem(
-                LOST, f"{self.name} knows nothing of transfer {tid[:8]}", "it ended there, or the node began anew"
-            )
-        part.unasked = 0.0
-        return part
-
-    def _end(self, tid: str, part: Part, *, keep_partial: bool) -> None:
-        if self._server:
-            self._server.unregister(bytes.fromhex(tid))
-        part.end(keep_partial=keep_partial)
 
     def _watch(self) -> None:
         """Transfers whose coordinator is gone end, and what they have so far stays, for the one who resumes them.

@@ -8,7 +8,7 @@ import stat
 from typing import Any
 
 from ws.transfer.onnode.entries import FILE, FOLDER, LINK, Entry, Listing
-from ws.transfer.onnode.existing import IN_PLACE, KEPT, WANTED, Existing
+from ws.transfer.onnode.existing import IN_PLACE, KEPT, WANTED, Existing, is_replaceable
 from ws.transfer.onnode.linux import sync_all
 from ws.transfer.onnode.names import FOLDER_FLAGS
 from ws.transfer.onnode.staging import Staging, look_at, make_folder
@@ -110,6 +110,7 @@ class Publisher:
 
     def _publish_file(self) -> Tree:
         parent, part = self._staging.parent, self._staging.part
+        self._existing.refuse_odd()
         if self._existing.fate[0] == IN_PLACE:
             self._staging.clear()
         elif self._overwrite:
@@ -201,13 +202,14 @@ class Publisher:
                 pass
             elif same_content(source, name, folder, name):
                 fate[index] = IN_PLACE
-            elif not self._overwrite:
-                fate[index] = KEPT
+            elif self._overwrite and self._may_replace(folder, name, index):
+                os.replace(name, name, src_dir_fd=source, dst_dir_fd=folder)
             else:
-                try:
-                    os.replace(name, name, src_dir_fd=source, dst_dir_fd=folder)
-                except IsADirectoryError:
-                    fate[index] = KEPT
+                fate[index] = KEPT
+
+    def _may_replace(self, folder: int, name: str, index: int) -> bool:
+        there = look_at(folder, name)
+        return there is None or is_replaceable(self._listing.entries[index].kind, there)
 
     def _dress_folders(self, tree: Tree, wanted: set[int], *, itself: bool) -> None:
         """Inner ones first, as each change in a folder sets its time, and a mode may bar the way."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from array import array
 from collections.abc import Callable
 
 from ws.transfer.onnode.chunks import Chunks
@@ -28,6 +29,13 @@ class Reader(Chunks):
             self._tree = Tree(open_folder(place), listing)
         else:
             self._tree = Tree(open_folder(place.parent), listing, place.name)
+        # `cp -p` and `rsync --inplace` put the time of the last write back; that of the last change nobody can set.
+        self._changed_at = array("q", [0]) * len(listing.entries)
+        try:
+            self.check_unchanged()
+        except BaseException:
+            self.close()
+            raise
 
     def tree_of(self, index: int) -> Tree:
         return self._tree
@@ -50,7 +58,7 @@ class Reader(Chunks):
         return bytes(self._digests)
 
     def check_unchanged(self) -> None:
-        """Problem `source-changed` where a file or link is no more what was listed."""
+        """Problem `source-changed` where a file or link is no more what was listed; what is new in a folder is no matter."""
         folder, path, held = -1, "", False
         try:
             for index, entry in enumerate(self._entries):
@@ -78,6 +86,9 @@ class Reader(Chunks):
             raise self._changed(index, f"it had {entry.size} bytes and has {status.st_size}")
         if status.st_mtime_ns != entry.mtime_ns:
             raise self._changed(index, "it was written to meanwhile")
+        noted = self._changed_at[index] = self._changed_at[index] or status.st_ctime_ns
+        if status.st_ctime_ns != noted:
+            raise self._changed(index, "it was written to meanwhile, or its mode, owner, name or links have changed")
 
     def _changed(self, index: int, why: str) -> TransferProblem:
         return TransferProblem(

@@ -99,12 +99,22 @@ class Sink(Target):
                 raise self._write_problem(error, chunk) from error
         return bad
 
+    def _refuse_others(self) -> None:
+        """Nothing but what was written here gets the name, and no other transfer's file loses it."""
+        self._parts.refuse_names_of_others()
+        try:
+            self._parts.refuse_replaced()
+        except TransferProblem:
+            if self._journal:
+                self._journal.remove()  # without it, nobody takes the other file for a part of this transfer
+            raise
+
     def publish(self, hashes: bytes) -> dict[str, Any]:
         """Give it the final name, after `verify` found nothing.
 
         Returns {"path", "hash", "algorithm", "bytes", "files", "identical", "kept" (names, at most 100), "kept_count",
         "fsync"}.
-        Problems: stalled (a chunk is missing), bad-chunk, exists, no-space, read-only.
+        Problems: stalled (a chunk is missing), bad-chunk, exists, link-refused, not-a-file, busy, lost, no-space, read-only.
         """
         bad = self.verify(hashes)
         if bad:
@@ -114,7 +124,9 @@ class Sink(Target):
             raise TransferProblem(STALLED, f"{lacking} of {self.layout.count} chunks are missing", "", "resume the transfer")
         publisher = Publisher(self._parts, self._looked, overwrite=self._overwrite, fsync=self._fsync)
         try:
+            self._refuse_others()
             publisher.finish(dress_all=self._resumed)
+            self._refuse_others()  # it may have taken a while
             self._final = publisher.publish()
             if self._journal:
                 self._journal.remove()

@@ -9,10 +9,11 @@ import shutil
 import stat
 
 from ws.transfer.onnode.entries import FILE, FOLDER, Listing
+from ws.transfer.onnode.journal import is_locked
 from ws.transfer.onnode.layout import Layout
 from ws.transfer.onnode.linux import reserve
 from ws.transfer.onnode.names import FOLDER_FLAGS, LONGEST_NAME, Place, open_folder
-from ws.transfer.onnode.problems import EXISTS, NO_SPACE, TransferProblem, size_text, writing_problem
+from ws.transfer.onnode.problems import BUSY, EXISTS, LOST, NO_SPACE, TransferProblem, size_text, writing_problem
 from ws.transfer.onnode.tree import Tree
 
 _SUFFIX, _JOURNAL = ".part", ".journal"
@@ -35,6 +36,7 @@ class Staging:
         self._made: list[tuple[str, ...]] = []
         self.parent = open_folder(place.parent, make=True, made=self._made)
         self._tree: Tree | None = None
+        self._own: tuple[int, int] | None = None  # device and inode of what is being written
 
     @property
     def tree(self) -> Tree:
@@ -51,10 +53,38 @@ class Staging:
             path = self.place.parent.below(self.part).text
             raise TransferProblem(EXISTS, f"{path!r} is there, and is of no transfer", "", "rename or remove it")
 
+    def refuse_names_of_others(self) -> None:
+        """Problem busy where the final name is what a transfer that goes on writes, `NAME.part` or its journal."""
+        name = self.place.name
+        stem = name.removesuffix(_JOURNAL)
+        if stem.endswith(_SUFFIX) and is_locked(self.parent, stem + _JOURNAL):
+            why = f"another transfer writes {stem.removesuffix(_SUFFIX)!r}"
+            raise TransferProblem(BUSY, f"{self.place.text!r} is in use", why, "wait for that one, or send to another name")
+
+    def note(self, descriptor: int) -> None:
+        """That is what is being written under the part's name."""
+        status = os.fstat(descriptor)
+        self._own = status.st_dev, status.st_ino
+
+    def refuse_replaced(self) -> None:
+        """What has the part's name must be what was written: whatever else it is, it is not published.
+
+        Problems: exists; lost, where nothing has that name.
+        """
+        if not self._is_own(status := self.look()):
+            path = self.place.parent.below(self.part).text
+            if status is None:
+                raise TransferProblem(LOST, f"{path!r} is gone", "somebody removed it", "send it again")
+            why = "somebody put it there while it was being written"
+            raise TransferProblem(EXISTS, f"{path!r} is another file", why, "rename or remove it, then send again")
+
+    def _is_own(self, status: os.stat_result | None) -> bool:
+        return status is not None and self._own == (status.st_dev, status.st_ino)
+
     def clear(self) -> None:
-        """Remove what is under the part's name."""
+        """Remove what is under the part's name, unless somebody else put it there while it was being written."""
         status = self.look()
-        if status is None:
+        if status is None or (self._own and not self._is_own(status)):
             return
         if stat.S_ISDIR(status.st_mode):
             for _, _, _, folder in os.fwalk(self.part, dir_fd=self.parent):
@@ -68,10 +98,13 @@ class Staging:
         if not self.listing.is_folder:
             self._tree = Tree(os.dup(self.parent), self.listing, self.part)
             self._tree.open_big = self._open_big
-            os.close(self._open_big(0))
+            descriptor = self._open_big(0)
+            self.note(descriptor)
+            os.close(descriptor)
             return
         _ready_folder(self.parent, self.part)
         self._tree = Tree(os.open(self.part, FOLDER_FLAGS, dir_fd=self.parent), self.listing)
+        self.note(self._tree.top)
         self._tree.open_big = self._open_big
         for index, entry in enumerate(self.listing.entries):
             if entry.kind == FOLDER:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from ws.transfer.onnode.entries import FILE, Listing, content_id
 from ws.transfer.onnode.existing import IN_PLACE, KEPT, WANTED, Existing
@@ -11,7 +12,7 @@ from ws.transfer.onnode.having import HadChunks
 from ws.transfer.onnode.journal import Journal
 from ws.transfer.onnode.layout import Layout
 from ws.transfer.onnode.names import Place
-from ws.transfer.onnode.problems import BAD_CHUNK, TransferProblem
+from ws.transfer.onnode.problems import BAD_CHUNK, CANCELLED, TransferProblem
 from ws.transfer.onnode.staging import Staging, look_at
 from ws.transfer.onnode.tree import Tree
 
@@ -36,29 +37,35 @@ class Target(HadChunks):
         self._journal: Journal | None = None
         self._existing: Existing | None = None
         self._final: Tree | None = None  # where the files are once they are published
-        self._resumed = False
+        self._resumed = False  # what an earlier try left is being taken up
 
-    def prepare(self) -> None:
-        """Make room; take up what an earlier try left.
+    def prepare(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Make room; take up what an earlier try left, unless `stop` says so: whoever stops it closes it.
 
-        Problems: bad-name, exists, no-space, busy, read-only, link-refused.
+        Problems: bad-name, exists, no-space, busy, read-only, link-refused, not-a-file, cancelled.
         """
         try:
             staging = self._staging = Staging(self._place, self._listing, self.layout)
+            staging.refuse_names_of_others()
             self._existing = Existing(self._place, self._listing, staging.parent, overwrite=self._overwrite)
             self._existing.look()
-            self._open_parts(staging)
+            for chunk, digest in self._open_parts(staging).items():
+                if stop():
+                    raise TransferProblem(CANCELLED, "the transfer was ended on this node")
+                self._take_up(chunk, digest)
             self._skip_kept()
             wanted, small = self._to_come()
             staging.check_space(wanted, small)
             staging.reserve(wanted)
         except BaseException as error:
-            self.close(discard=not self._resumed)
+            if not stop():
+                self.close(discard=not self._resumed)
             if isinstance(error, OSError) and self._staging:
                 raise self._staging.problem(error, need=self.total - self.done_bytes) from error
             raise
 
-    def _open_parts(self, staging: Staging) -> None:
+    def _open_parts(self, staging: Staging) -> dict[int, bytes]:
+        """What the journal of an earlier try claims: digests by chunk."""
         journal = Journal(
             staging.parent,
             staging.journal,
@@ -78,9 +85,10 @@ class Target(HadChunks):
             staging.clear()
             journal.start()
             claimed = {}
+        else:
+            self._resumed = True
         staging.open()
-        for chunk, digest in claimed.items():
-            self._take_up(chunk, digest)
+        return claimed
 
     def _was_published(self, staging: Staging) -> bool:
         """An earlier try was killed between giving the file its name and taking the part's away."""
@@ -95,7 +103,6 @@ class Target(HadChunks):
         try:
             if self.hashed(chunk) == digest:
                 self.take(chunk, digest)
-                self._resumed = True
                 return
         except TransferProblem:
             pass  # what can't be read is fetched again
@@ -145,6 +152,10 @@ class Target(HadChunks):
     def fate(self) -> bytearray:
         """What becomes of each entry: WANTED, IN_PLACE or KEPT."""
         return self._looked.fate
+
+    @property
+    def place(self) -> Place:
+        return self._place
 
     # What is there already
 

@@ -43,6 +43,7 @@ class SmallPart:
     """Whole small files, one after another; a file gets its mode and time when its last byte is written."""
 
     def __init__(self, staging: Staging, chunk: int, is_wanted: Callable[[int], bool]) -> None:
+        self._staging = staging
         self._tree = staging.tree
         self._entries = staging.listing.entries
         self._segments = iter(staging.layout.segments(chunk))
@@ -71,6 +72,8 @@ class SmallPart:
                 with self._tree.folder(path) as folder:
                     os.unlink(name, dir_fd=folder)
                 self._descriptor = self._folder.open(self._tree, self._index, _CREATING, 0o600)
+            if not self._staging.listing.is_folder:
+                self._staging.note(self._descriptor)  # it may have been made anew
 
     def _finish(self) -> None:
         if self._descriptor >= 0:
