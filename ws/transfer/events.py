@@ -165,9 +165,12 @@ class Finished(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Cancelled(Event):
+    """`left_at`: recipients that have not confirmed that nothing unfinished is left there, where nothing was to be kept."""
+
     kind = "cancelled"
 
     kept_partial: bool = False
+    left_at: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,5 +198,12 @@ class Stream:
         return lambda: self._subscribers.remove(subscriber)
 
     def emit(self, event: Event) -> None:
+        """All get it; then what the first of them raised is raised."""
+        raised: list[Exception] = []
         for subscriber in tuple(self._subscribers):
-            subscriber(event)
+            try:
+                subscriber(event)
+            except Exception as error:
+                raised.append(error)
+        if raised:
+            raise raised[0]

@@ -146,7 +146,7 @@ class Part:
     def look_at_existing(self, hashes: bytes) -> dict[str, Any]:
         identical = self.sink.offer_existing(hashes)
         self.had = self.sink.done_bytes
-        return {"identical": len(identical), "done": self.had}
+        return {"identical": len(identical), "done": self.had, "missing": sum(1 for _ in self.sink.missing())}
 
     def hashes(self) -> dict[str, Any]:
         reader = self.reader
@@ -237,8 +237,14 @@ def receiving(target: Callable[[str, bool], Place], spec: Mapping[str, Any]) -> 
     sink.prepare()
     part = Part(sink, listing, layout, spec["secret"], spec)
     part.had = sink.done_bytes
-    existing = bool(sink.identical_candidates())
-    return part, {"place": place.text, "done": part.had, "total": layout.total, "existing": existing}
+    existing, missing = bool(sink.identical_candidates()), sum(1 for _ in sink.missing())
+    return part, {"place": place.text, "done": part.had, "total": layout.total, "missing": missing, "existing": existing}
+
+
+def discard_left(target: Callable[[str, bool], Place], spec: Mapping[str, Any]) -> None:
+    """Remove what is not whole of what `receiving` was given that spec for; nothing happens where there is none."""
+    listing = unpack(spec["listing"])
+    Sink(target(listing.name, listing.is_folder), listing, _layout(listing, spec)).discard_left()
 
 
 def _layout(listing: Listing, options: Mapping[str, Any]) -> Layout:

@@ -22,7 +22,7 @@ from ws.transfer.onnode.answers import answering, port_of, reached_all
 from ws.transfer.onnode.entries import Listing, scan
 from ws.transfer.onnode.linux import give_back_memory
 from ws.transfer.onnode.names import Place, Roots
-from ws.transfer.onnode.part import Part, place_for, receiving, sending
+from ws.transfer.onnode.part import Part, discard_left, place_for, receiving, sending
 from ws.transfer.onnode.problems import BUSY, LOST, UNREACHABLE, TransferProblem
 from ws.transfer.onnode.pulling import Puller
 from ws.transfer.onnode.ray_link import as_values, from_values, read_block
@@ -208,6 +208,13 @@ class Party:
             part = self._parts.pop(tid, None)
         if part is not None:
             self._end(tid, part, keep_partial=keep_partial)
+        return {}
+
+    @answering
+    def discard(self, tid: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """As `finish`, and what an earlier part left of what `accept` was given that `spec` for goes as well."""
+        self.finish(tid)
+        discard_left(partial(self._target, spec.get("dest")), spec)
         return {}
 
     @answering
