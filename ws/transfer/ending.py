@@ -37,10 +37,10 @@ class Ending:
     def remove_all(self, sender: Remote | None, recipients: Sequence[Recipient]) -> tuple[str, ...]:
         """Nothing unfinished is to be left; returns the recipients that have not confirmed that."""
         deadline = time.monotonic() + _REMOVAL
-        _unconfirmed(self._cancelling, FAREWELL)
-        if sender:
-            ask(sender, "finish", self._tid)
         begun = [each for each in recipients if each.spec and not each.receipt]
+        if sender:
+            ask(sender, "finish", self._tid)  # there is nothing to be removed: nobody waits for its answer
+        _unconfirmed([(name, future) for name, future in self._cancelling if name in {each.id for each in begun}], FAREWELL)
         asked = [(each.id, ask(each.remote, "discard", self._tid, each.spec)) for each in begun if each.remote]
         lost = [each.id for each in begun if not each.remote]
         return (*lost, *_unconfirmed(asked, max(FAREWELL, deadline - time.monotonic())))
