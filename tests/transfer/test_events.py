@@ -27,6 +27,7 @@ def test_fields_keep_their_names() -> None:
         "total": 4,
         "rate": 1.5,
         "eta": None,
+        "coming": 0,
     }
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.transfer.parties import Cluster
+from ws.transfer import running
+from ws.transfer.events import Event, Progress, Stream
+from ws.transfer.outcome import Settings
 from ws.transfer.recipient import Recipient
 from ws.transfer.sender import Sender
 from ws.transfer.ticker import Rate, Ticker
@@ -110,3 +113,20 @@ def _await_more(items: list[str]) -> None:
             raise NotYet(f"{len(items)} of {wanted}")
 
     wait_for("more calls", look, timeout=20, interval=0.05)
+
+
+def test_a_large_chunk_shows_before_it_is_whole(cluster: Cluster) -> None:
+    """At a low rate nothing would move for minutes otherwise."""
+    size = 8 << 20
+    (cluster.root("a") / "a.bin").write_bytes(bytes(range(256)) * (size // 256))
+    seen: list[Progress] = []
+
+    def take(event: Event) -> None:
+        if isinstance(event, Progress) and event.coming:
+            seen.append(event)
+            cluster.remotes["b"].party.limit(event.transfer, None)
+
+    settings = Settings(fsync=False, chunk_size=size, limit=1 << 20)
+    assert running.Transfer(cluster.party, ("a", "a.bin"), ["b"], settings, Stream(take)).run().state == "done"
+    assert seen[0].done == 0
+    assert all(event.done + event.coming <= event.total for event in seen)

@@ -72,7 +72,10 @@ class Planned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
-    """Bytes that this recipient has, verified, of `total`; rate in bytes per second; eta in seconds, None: unknown."""
+    """Bytes that this recipient has, verified, of `total`; `coming`: of chunks that are on their way, not verified yet.
+
+    rate in bytes per second; eta in seconds, None: unknown.
+    """
 
     kind = "progress"
 
@@ -81,6 +84,7 @@ class Progress(Event):
     total: int
     rate: float = 0.0
     eta: float | None = None
+    coming: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ class Ticker:
         self._emit, self._wanted, self._obey, self._on_lost = emit, wanted, obey, on_lost
         self._asked: dict[str, tuple[Remote, Future[Any]]] = {}
         self._rates = {recipient.id: Rate() for recipient in recipients}
-        self._told: dict[str, int] = {}
+        self._told: dict[str, tuple[int, int]] = {}
         self._touched = time.monotonic()
         self._stopped = threading.Event()
         self._failed: Exception | None = None
@@ -131,9 +131,10 @@ class Ticker:
 
     def _take(self, recipient: Recipient, progress: dict[str, Any], now: float) -> None:
         recipient.note(progress)
-        done, total = recipient.done_bytes, int(progress["total"])
-        rate = self._rates[recipient.id].add(now, done)
-        if recipient.state == RUNNING and done != self._told.get(recipient.id):
-            self._told[recipient.id] = done
-            eta = (total - done) / rate if rate > 0 else None
-            self._emit(Progress(transfer=self._tid, recipient=recipient.id, done=done, total=total, rate=rate, eta=eta))
+        done, total, coming = recipient.done_bytes, int(progress["total"]), int(progress.get("coming", 0))
+        rate = max(0.0, self._rates[recipient.id].add(now, done + coming))
+        if recipient.state == RUNNING and (done, coming) != self._told.get(recipient.id):
+            self._told[recipient.id] = (done, coming)
+            eta = (total - done - coming) / rate if rate > 0 else None
+            told: dict[str, Any] = {"done": done, "coming": coming, "total": total, "rate": rate, "eta": eta}
+            self._emit(Progress(transfer=self._tid, recipient=recipient.id, **told))

@@ -139,6 +139,7 @@ class Part:
             "retries": self._retries + told["retries"],
             "source": told["source"],
             "done": done,
+            "coming": told.get("coming", 0),
             "total": self.layout.total,
             "paused": self.paused,
         }

@@ -185,7 +185,7 @@ class Party:
 
     @answering
     def progress(self, tid: str) -> dict[str, Any]:
-        """done and total (bytes), retries, source (the peer that gave the last chunk), paused."""
+        """done, coming and total (bytes), retries, source (the peer that gave the last chunk), paused."""
         return self._part(tid).progress()
 
     @answering
