@@ -102,6 +102,8 @@ def test_pausing_resuming_cancelling(capsys: pytest.CaptureFixture[str]) -> None
         "! cancelled: nothing unfinished is left at the recipients",
     ]
     assert out == ""
+    _, err = shown(capsys, started(), Cancelled(transfer=ID, left_at=("ray_node_3",)))
+    assert "! cancelled: ray_node_3 did not confirm that nothing is left: look for NAME.part there" in err
     _, err = shown(capsys, started(), Cancelled(transfer=ID, kept_partial=True))
     assert "what came so far stays; `ws transfers resume 01234567` goes on from it" in err
 

@@ -17,6 +17,7 @@ from ws.transfer.outcome import Outcome, Settings
 
 MIB = 1 << 20
 CHUNK = 256 << 10
+HERE = "here"
 SENDER, FIRST, MIDDLE, LAST = NODES = [f"ray_node_{number}" for number in range(1, 5)]
 RECIPIENTS = NODES[1:]
 
@@ -32,11 +33,14 @@ def send(
     on_event: Callable[[Event], None] = lambda event: None,
     name: str = "a.bin",
     tid: str | None = None,
+    source: str = SENDER,
     **options: Any,
 ) -> Outcome:
+    """From the sender's folder; `source` HERE: by this machine, that nobody can dial."""
     settings = Settings(**{"fsync": False, "chunk_size": CHUNK, **options})
     stream = Stream(on_event)
-    return running.Transfer(cluster.party, (SENDER, name), RECIPIENTS, settings, stream, tid=tid, retry_pause=0.01).run()
+    path = str(cluster.root(SENDER) / name) if source == HERE else name
+    return running.Transfer(cluster.party, (source, path), RECIPIENTS, settings, stream, tid=tid, retry_pause=0.01).run()
 
 
 def in_the_middle(cluster: Cluster, fault: Callable[[str], None], recipient: str = FIRST) -> Callable[[Event], None]:

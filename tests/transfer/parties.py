@@ -22,6 +22,8 @@ class NodeRemote(LocalRemote):
     def __init__(self, party_id: str, party: Party) -> None:
         super().__init__(party_id, party)
         self.dead = threading.Event()
+        self.frozen = threading.Event()
+        """It is alive, as far as anyone can tell, and answers nothing any more."""
         self.calls: list[str] = []
         self.before: Callable[[str], None] = lambda method: None
 
@@ -30,12 +32,16 @@ class NodeRemote(LocalRemote):
         if self.dead.is_set():
             raise ConnectionError("the actor died")
         self.before(method)
+        if self.frozen.is_set():
+            return Future()
         answer = super().call(method, *args)
         told: Future[Any] = Future()
         answer.add_done_callback(lambda done: self._hand_over(done, told))
         return told
 
     def _hand_over(self, done: Future[Any], told: Future[Any]) -> None:
+        if self.frozen.is_set():
+            return
         if self.dead.is_set():
             told.set_exception(ConnectionError("the actor died"))
         elif error := done.exception():

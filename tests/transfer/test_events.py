@@ -27,6 +27,7 @@ def test_fields_keep_their_names() -> None:
         "total": 4,
         "rate": 1.5,
         "eta": None,
+        "coming": 0,
     }
 
 
@@ -38,3 +39,14 @@ def test_a_stream_hands_events_on_in_order_until_the_subscription_ends() -> None
     end()
     stream.emit(Paused(transfer=ID))
     assert seen == ["first started", "second started", "first paused"]
+
+
+def test_a_subscriber_that_raises_keeps_nothing_from_the_others() -> None:
+    seen: list[str] = []
+
+    def broken(event: Event) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    with pytest.raises(BrokenPipeError):
+        Stream(broken, lambda event: seen.append(event.kind)).emit(started())
+    assert seen == ["started"]

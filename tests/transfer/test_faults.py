@@ -11,6 +11,7 @@ import pytest
 
 from tests.transfer.faulty import (
     FIRST,
+    HERE,
     LAST,
     MIB,
     MIDDLE,
@@ -155,14 +156,15 @@ def register_as(cluster: Cluster, node: str, disguise: Callable[[Any], Any]) -> 
     )
 
 
+@pytest.mark.parametrize("source", [SENDER, HERE])
 @pytest.mark.parametrize("lies", [lambda index: True, lambda index: index == 7], ids=["all", "one"])
 def test_what_a_relay_lies_about_is_replaced_even_where_it_was_passed_on(
-    cluster: Cluster, lies: Callable[[int], bool]
+    cluster: Cluster, lies: Callable[[int], bool], source: str
 ) -> None:
     """The middle one believes the first, and hands the lie on to the last in good faith."""
     content = give(cluster)
     register_as(cluster, FIRST, lambda store: Liar(store, lies))
-    outcome = send(cluster)
+    outcome = send(cluster, source=source)
     assert_all_have(cluster, outcome, content)
     assert outcome.receipts[MIDDLE].retries >= 1
     assert outcome.receipts[FIRST].retries == 0
@@ -235,7 +237,8 @@ def test_nodes_that_are_lost_for_good_fail_alone(cluster: Cluster, away: list[st
     assert held(cluster) == {node: None if node in away else content for node in RECIPIENTS}
 
 
-def test_a_relay_that_keeps_files_of_its_own_does_not_hold_up_the_others(cluster: Cluster) -> None:
+@pytest.mark.parametrize("source", [SENDER, HERE])
+def test_a_relay_that_keeps_files_of_its_own_does_not_hold_up_the_others(cluster: Cluster, source: str) -> None:
     """It skips the chunks of what it keeps, and who is behind it gets them from elsewhere."""
     top = cluster.root(SENDER) / "top"
     top.mkdir()
@@ -245,7 +248,7 @@ def test_a_relay_that_keeps_files_of_its_own_does_not_hold_up_the_others(cluster
         own = cluster.root(node) / "top"
         own.mkdir()
         (own / "big").write_bytes(b"my own")
-    outcome = send(cluster, name="top")
+    outcome = send(cluster, name="top", source=source)
     assert outcome.state == "done", outcome
     assert {node: outcome.receipts[node].kept for node in RECIPIENTS} == {FIRST: ("big",), MIDDLE: (), LAST: ("big",)}
     for node in RECIPIENTS:

@@ -60,6 +60,13 @@ def test_a_counter_never_falls() -> None:
     assert values['ws_transfer_bytes_total{plane="stream"}'] == 20 * MIB
 
 
+def test_retries_within_an_attempt_count_too() -> None:
+    """Only attempts are told as they happen; a receipt has all."""
+    events = [event for event in whole() if not isinstance(event, RecipientDone)]
+    done = RecipientDone(transfer=ID, recipient="ray_node_2", receipt=receipt(retries=3))
+    assert counted(*events[:-1], done, events[-1])["ws_transfer_retries_total"] == 3
+
+
 def test_labels_are_escaped() -> None:
     values = counted(RecipientFailed(transfer=ID, recipient="a", problem={"code": 'a"b\\c\nd'}))
     assert values['ws_transfer_failures_total{code="a\\"b\\\\c\\nd"}'] == 1

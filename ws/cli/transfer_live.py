@@ -108,7 +108,7 @@ class Live:
 
 def _move(row: _Row, event: events.Progress) -> None:
     row.state = "running"
-    row.done, row.total, row.rate, row.eta = event.done, event.total, event.rate, event.eta
+    row.done, row.total, row.rate, row.eta = event.done + event.coming, event.total, event.rate, event.eta
     row.note = ""
 
 

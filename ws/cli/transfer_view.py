@@ -126,6 +126,8 @@ class PeopleView:
         self._results()
         if event.kept_partial:
             left = f"what came so far stays; `ws transfers resume {event.transfer[:8]}` goes on from it"
+        elif event.left_at:
+            left = f"{words.names(event.left_at, 5)} did not confirm that nothing is left: look for NAME.part there"
         else:
             left = "nothing unfinished is left at the recipients"
         self.note(f"{console.paint('!', console.YELLOW, self._stream)} cancelled: {left}")

@@ -39,7 +39,8 @@ def plane(name: str) -> str:
 
 
 def progress(event: Progress) -> str:
-    parts = [f"{units.size(event.done)} of {units.size(event.total)} ({percent(event.done, event.total)})"]
+    there = event.done + event.coming
+    parts = [f"{units.size(there)} of {units.size(event.total)} ({percent(there, event.total)})"]
     if event.rate:
         parts.append(units.rate(event.rate))
     return ", ".join([*parts, *filter(None, [units.left(event.eta)])])

@@ -72,7 +72,10 @@ class Planned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
-    """Bytes that this recipient has, verified, of `total`; rate in bytes per second; eta in seconds, None: unknown."""
+    """Bytes that this recipient has, verified, of `total`; `coming`: of chunks that are on their way, not verified yet.
+
+    rate in bytes per second; eta in seconds, None: unknown.
+    """
 
     kind = "progress"
 
@@ -81,6 +84,7 @@ class Progress(Event):
     total: int
     rate: float = 0.0
     eta: float | None = None
+    coming: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +169,12 @@ class Finished(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Cancelled(Event):
+    """`left_at`: recipients that have not confirmed that nothing unfinished is left there, where nothing was to be kept."""
+
     kind = "cancelled"
 
     kept_partial: bool = False
+    left_at: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,5 +202,12 @@ class Stream:
         return lambda: self._subscribers.remove(subscriber)
 
     def emit(self, event: Event) -> None:
+        """All get it; then what the first of them raised is raised."""
+        raised: list[Exception] = []
         for subscriber in tuple(self._subscribers):
-            subscriber(event)
+            try:
+                subscriber(event)
+            except Exception as error:
+                raised.append(error)
+        if raised:
+            raise raised[0]

@@ -64,6 +64,7 @@ class Metrics:
     @_count.register
     def _(self, event: events.Retry) -> None:
         self._retries[()] += 1
+        self._of(event).retries[event.recipient] += 1
 
     @_count.register
     def _(self, event: events.RecipientDone) -> None:
@@ -71,6 +72,7 @@ class Metrics:
         running.planes[event.recipient] = receipt.plane
         self._sent(running, event.recipient, max(0, receipt.bytes - receipt.had - running.sent[event.recipient]))
         self._chunks[_label(plane=receipt.plane)] += receipt.chunks
+        self._retries[()] += max(0, receipt.retries - running.retries[event.recipient])  # those within an attempt
         running.rates.pop(event.recipient, None)
 
     @_count.register
@@ -121,13 +123,15 @@ class Metrics:
 
 
 class _Running:
-    """What is known of a transfer until it ends, by recipient: bytes it has, bytes counted as sent, rate, plane."""
+    """What is known of a transfer until it ends, by recipient: bytes it has, bytes counted as sent, rate, plane,
+    retries that were told."""
 
     def __init__(self) -> None:
         self.done: dict[str, int] = {}
         self.sent: Counter[str] = Counter()
         self.rates: dict[str, float] = {}
         self.planes: dict[str, str] = {}
+        self.retries: Counter[str] = Counter()
         self.paused = False
 
 

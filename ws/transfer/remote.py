@@ -82,9 +82,14 @@ def ask(remote: Remote, method: str, *args: Any) -> Future[Any]:
     try:
         return remote.call(method, *args)
     except Exception as error:  # the connection to the cluster may be gone: Ray raises many kinds
-        failed: Future[Any] = Future()
-        failed.set_exception(error)
-        return failed
+        return failed(error)
+
+
+def failed(error: Exception) -> Future[Any]:
+    """A question that can't be asked."""
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
 
 
 def result(future: Future[Any], party_id: str, timeout: float | None = None) -> dict[str, Any]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from ws.transfer import planning
-from ws.transfer.onnode.problems import TransferProblem
+from ws.transfer.onnode.problems import BAD_CHUNK, STALLED, UNREACHABLE, TransferProblem
 from ws.transfer.planning import Leg, Reached
 from ws.transfer.recipient import FAILED, Recipient
-from ws.transfer.remote import Remote, ask, result
+from ws.transfer.remote import Remote, ask, failed, lost, result
 from ws.transfer.sender import Sender
 
 _PROBE = 10.0
@@ -25,14 +26,15 @@ class Router:
         self._lock = threading.Lock()
 
     def route(self, joining: Sequence[Recipient]) -> list[Leg]:
-        """A new leg for each of `joining`, behind the others that run or have it already."""
+        """A new leg for each of `joining`, behind the others that run or have it already, unless it is to avoid them."""
         names = [recipient.id for recipient in joining]
+        avoided = {name for recipient in joining for name in recipient.avoids | recipient.passes_over}
         with self._lock:
-            before = list(self._standing(names))
+            before = list(self._standing(names, avoided))
         if self._plane != planning.RAY:
             self._probe([*before, *names], names)
         with self._lock:
-            legs = self._standing(names)
+            legs = self._standing(names, avoided)
             if legs:
                 for name in names:
                     legs[name] = planning.join(self._sender.id, name, legs, self._ways, self._plane)
@@ -63,9 +65,59 @@ class Router:
             peers.append(peer)
         return peers
 
-    def _standing(self, joining: Sequence[str]) -> dict[str, Leg]:
+    def have_dialled(self, recipient: Recipient, streams: int) -> bool:
+        """Let those dial it whom it can't dial; False: its source would not, and is avoided from now on.
+
+        A sender that it can't dial does so in any case: else nobody could stand in for the others that it takes from.
+        Raises the sender's problem.
+        """
+        leg, sender = recipient.leg, self._sender.id
+        if leg is None or leg.plane == planning.RAY:
+            return True
+        if leg.source != sender and self._needs_dialling(recipient.id):
+            self._ask_to_dial(sender, recipient, streams)
+        if leg.dialled:
+            try:
+                result(self._ask_to_dial(leg.source, recipient, streams), leg.source, _PROBE)
+            except (TransferProblem, TimeoutError) as error:
+                if leg.source == sender:
+                    raise lost(sender, str(error) or f"no answer in {_PROBE:g} s") from error
+                recipient.avoids.add(leg.source)
+                return False
+        return True
+
+    def judge(self, recipient: Recipient, problem: TransferProblem | None) -> None:
+        """Of what its last attempt came to: a source that lied is avoided, and for once one that had more than it gave."""
+        source = next((each for each in self._recipients if recipient.leg and each.id == recipient.leg.source), None)
+        was_interrupted, recipient.is_interrupted = recipient.is_interrupted, False
+        recipient.passes_over = set()
+        if source is None or problem is None or was_interrupted:
+            return
+        if problem.code == BAD_CHUNK:
+            recipient.avoids.add(source.id)
+        elif problem.code in {STALLED, UNREACHABLE} and source.done_bytes > recipient.done_bytes:
+            recipient.passes_over = {source.id}
+
+    def _ask_to_dial(self, source: str, recipient: Recipient, streams: int) -> Future[Any]:
+        remote = self.remote(source)
+        if remote is None:
+            return failed(lost(source, "it has failed"))
+        return ask(remote, "serve_by_dialling", self._tid, recipient.party.addresses, streams, recipient.id)
+
+    def _needs_dialling(self, recipient: str) -> bool:
+        """Whether the sender has to dial it, should it want to take from the sender, as far as is known."""
+        with self._lock:
+            there, back = (recipient, self._sender.id), (self._sender.id, recipient)
+            works = {pair: self._ways[pair].ok for pair in (there, back) if pair in self._ways}
+        return self._listens(recipient) and not works.get(there, False) and works.get(back, True)
+
+    def _standing(self, joining: Sequence[str], avoided: Collection[str]) -> dict[str, Leg]:
         """The legs of the others that are there to take from, and do not take from who joins."""
-        others = [(other.id, other.leg) for other in self._recipients if other.accepted and other.state != FAILED]
+        others = [
+            (other.id, other.leg)
+            for other in self._recipients
+            if other.id not in avoided and other.accepted and other.state != FAILED
+        ]
         return {name: leg for name, leg in others if leg and not set(joining) & set(leg.path)}
 
     def _probe(self, chain: Sequence[str], joining: Sequence[str]) -> None:

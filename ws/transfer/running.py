@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ws.transfer import planning
+from ws.transfer.ending import Ending
 from ws.transfer.events import (
     Cancelled,
     Event,
@@ -24,13 +26,13 @@ from ws.transfer.events import (
     Stream,
 )
 from ws.transfer.meeting import agreed, meet
-from ws.transfer.onnode.problems import BAD_CHUNK, LOST, TransferProblem
+from ws.transfer.onnode.problems import BAD_CHUNK, TransferProblem
 from ws.transfer.onnode.problems import CANCELLED as CANCELLED_CODE
 from ws.transfer.outcome import CANCELLED, DONE, Outcome, Settings
 from ws.transfer.recipient import DONE as HAS_IT
 from ws.transfer.recipient import FAILED as HAS_FAILED
 from ws.transfer.recipient import RUNNING, Recipient, is_worth_a_retry
-from ws.transfer.remote import Remote, ask, result
+from ws.transfer.remote import Remote, ask
 from ws.transfer.routing import Router
 from ws.transfer.sender import Connect, Sender
 from ws.transfer.telling import concluded, finished, started
@@ -38,8 +40,8 @@ from ws.transfer.ticker import Ticker
 
 ATTEMPTS = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
-_FAREWELL = 5.0
-_PULL = {"streams": 2, "patience": 20.0}
+_STREAMS = 2
+_PULL = {"streams": _STREAMS, "patience": 20.0}
 
 
 class Transfer:
@@ -63,13 +65,16 @@ class Transfer:
         self._stream = stream
         self._secret = secrets.token_bytes(32)
         self._chunk_size = settings.chunk_size or planning.chunk_size(len(recipients))
-        self._sender = Sender(connect, source[0], source[1], self.id, self._secret, self._chunk_size, settings.limit)
-        self._recipients = [Recipient(recipient, self.id) for recipient in recipients]
+        self._cancelled = threading.Event()
+        about = (source[0], source[1], self.id, self._secret, self._chunk_size, settings.limit)
+        self._sender = Sender(connect, *about, ending=self._cancelled)
+        self._recipients = [Recipient(recipient, self.id, self._cancelled) for recipient in recipients]
         self._ticker = Ticker(self.id, self._sender, self._recipients, self._emit, wanted, self._obey, self._on_lost)
         self._router = Router(self.id, self._secret, self._sender, self._recipients, settings.plane)
+        self._ending = Ending(self.id)
         self._lock = threading.RLock()
-        self._ending = threading.Event()
-        self._paused = False
+        self._may_go = threading.Event()  # cleared while it is paused
+        self._may_go.set()
         self._retry_pause = retry_pause
         self._began = time.monotonic()
 
@@ -91,27 +96,28 @@ class Transfer:
                     self._ticker.stop()
         except BaseException:
             self.cancel()
-            self._say_goodbye()
-            self._emit(Cancelled(transfer=self.id, kept_partial=self._settings.keep_partial))
+            with contextlib.suppress(Exception):  # of the subscriber, perhaps, that is the reason
+                self._tell_cancelled()
             raise
-        self._say_goodbye()
         return self._concluded(problem)
 
     def cancel(self) -> None:
         """End it everywhere; what has arrived is removed unless it is to be kept."""
-        if not self._ending.is_set():
-            self._ending.set()
-            for remote in self._remotes():
-                ask(remote, "finish", self.id, self._settings.keep_partial)
+        with self._lock:
+            if self._cancelled.is_set():
+                return
+            self._cancelled.set()
+        self._may_go.set()
+        self._ending.cancel(self._remotes(), keep_partial=self._settings.keep_partial)
 
     def pause(self, paused: bool = True) -> None:
+        """Let it rest, the sender too, who may be pushing; who has not begun to receive waits for `pause(False)`."""
         with self._lock:
-            if self._paused == paused:
+            if self._cancelled.is_set() or self._may_go.is_set() != paused:
                 return
-            self._paused = paused
-        for recipient in self._recipients:
-            if recipient.remote is not None and not recipient.ended:
-                ask(recipient.remote, "pause" if paused else "resume", self.id)
+            self._may_go.clear() if paused else self._may_go.set()
+        for remote in self._remotes():
+            ask(remote, "pause" if paused else "resume", self.id)
         self._emit((Paused if paused else Resumed)(transfer=self.id))
 
     def _obey(self, wanted: str) -> None:
@@ -123,12 +129,15 @@ class Transfer:
     def _on_lost(self) -> None:
         """The sender is gone: it is started anew, and who waits for the old one is told to ask again."""
         try:
-            if self._ending.is_set() or not self._sender.revive():
+            if self._cancelled.is_set() or not self._sender.revive():
                 return
         except TransferProblem:
             return  # it cannot be; each recipient goes on with what the others have, and then says so
+        if self._cancelled.is_set():
+            ask(self._sender.remote, "finish", self.id)
         for recipient in self._recipients:
             if recipient.state == RUNNING and recipient.remote is not None:
+                recipient.is_interrupted = True
                 ask(recipient.remote, "interrupt", self.id)
 
     # The course of it
@@ -178,8 +187,7 @@ class Transfer:
             "limit": settings.limit,
             "name": recipient.id,
         }
-        recipient.chunks, recipient.chunk_size = self._sender.about["chunks"], self._chunk_size
-        recipient.accept(spec, self._sender.hashes)
+        recipient.accept(spec, self._sender.about["chunks"], self._sender.hashes)
 
     def _run_leg(self, recipient: Recipient) -> None:
         problem: TransferProblem | None = None
@@ -189,14 +197,14 @@ class Transfer:
                 return
             except TransferProblem as failed:
                 problem = failed
-            if self._ending.is_set() or attempt == ATTEMPTS or not is_worth_a_retry(problem):
+            if self._cancelled.is_set() or attempt == ATTEMPTS or not is_worth_a_retry(problem):
                 break
             self._pause_before_retry(recipient, attempt, problem)
         if problem is not None:
             self._fail(recipient, problem)
 
     def _attempt(self, recipient: Recipient, last: TransferProblem | None) -> None:
-        if self._ending.is_set():
+        if self._cancelled.is_set():
             raise TransferProblem(CANCELLED_CODE, "the transfer was cancelled")
         if last is not None or recipient.leg is None:
             self._mend(recipient, last)
@@ -214,28 +222,26 @@ class Transfer:
         recipient.retries += 1
         pause = 0.0 if problem.code == BAD_CHUNK else min(_LONGEST_PAUSE, self._retry_pause * 2 ** (attempt - 1))
         self._emit(Retry(transfer=self.id, recipient=recipient.id, attempt=attempt + 1, why=str(problem), pause=pause))
-        self._ending.wait(pause)
+        self._cancelled.wait(pause)
 
     def _receive(self, recipient: Recipient) -> None:
         leg = recipient.leg
         assert leg
+        self._may_go.wait()
         source = self._router.remote(leg.source)
         if leg.plane == planning.RAY and source is not None and source.actor is None:
             recipient.wait(ask(source, "push", self.id, recipient.party.actor))
-            return
-        if leg.dialled:
-            self._have_served(leg.source, recipient)
-        recipient.pull(self._router.peers(leg), _PULL)
-
-    def _have_served(self, source: str, recipient: Recipient) -> None:
-        remote = self._router.remote(source)
-        if remote is not None and recipient.remote is not None:
-            ask(remote, "serve_by_dialling", self.id, recipient.remote.addresses, _PULL["streams"], recipient.id)
+        elif self._router.have_dialled(recipient, _STREAMS):
+            recipient.pull(self._router.peers(leg), _PULL)
+        else:
+            self._plan([recipient])
+            self._receive(recipient)
 
     def _mend(self, recipient: Recipient, problem: TransferProblem | None) -> None:
         """Before it is tried again: whoever is gone is started anew, and its way is looked for again."""
         self._sender.revive()
-        if problem is not None and problem.code == LOST:
+        self._router.judge(recipient, problem)
+        if recipient.is_lost or recipient.remote is None:
             recipient.accepted = False
             recipient.remote = self._connect(recipient.id, True)
         if not recipient.accepted:
@@ -244,18 +250,10 @@ class Transfer:
 
     def _fail(self, recipient: Recipient, problem: TransferProblem) -> None:
         recipient.state, recipient.problem = HAS_FAILED, problem
-        if recipient.remote is not None and not self._ending.is_set():
+        if recipient.remote is not None and not self._cancelled.is_set():
             ask(recipient.remote, "finish", self.id, True)  # kept: sent again, it goes on where it was
-            self._relieve(recipient)
-        if not self._ending.is_set():
+        if not self._cancelled.is_set():
             self._emit(RecipientFailed(transfer=self.id, recipient=recipient.id, problem=problem.as_dict()))
-
-    def _relieve(self, gone: Recipient) -> None:
-        """Those who took from it ask others by themselves; a sender that listens nowhere has to dial them."""
-        if not self._sender.remote.addresses:
-            for other in self._recipients:
-                if other.leg and other.leg.source == gone.id and not other.ended:
-                    self._have_served(self._sender.id, other)
 
     def _plan(self, joining: Sequence[Recipient]) -> None:
         names = {each.id: each.party.name for each in joining}
@@ -270,15 +268,12 @@ class Transfer:
         sender = getattr(self._sender, "remote", None)
         return [remote for remote in (sender, *(each.remote for each in self._recipients)) if remote is not None]
 
-    def _say_goodbye(self) -> None:
-        keep = self._settings.keep_partial if self._ending.is_set() else True
-        asked = [(remote.id, ask(remote, "finish", self.id, keep)) for remote in self._remotes()]
-        deadline = time.monotonic() + _FAREWELL
-        for name, future in asked:
-            try:
-                result(future, name, max(0.0, deadline - time.monotonic()))
-            except (TransferProblem, TimeoutError):
-                continue  # it is gone; its lease ends what is left there
+    def _tell_cancelled(self) -> None:
+        keep = self._settings.keep_partial
+        if keep:
+            self._ending.say_goodbye(self._remotes())
+        left_at = () if keep else self._ending.remove_all(getattr(self._sender, "remote", None), self._recipients)
+        self._emit(Cancelled(transfer=self.id, kept_partial=keep, left_at=left_at))
 
     def _emit(self, event: Event) -> None:
         with self._lock:
@@ -286,9 +281,9 @@ class Transfer:
 
     def _concluded(self, problem: TransferProblem | None) -> Outcome:
         outcome = concluded(self.id, self._sender, self._recipients, time.monotonic() - self._began, problem)
-        if outcome.state != DONE and self._ending.is_set():
-            outcome = replace(outcome, state=CANCELLED)
-            self._emit(Cancelled(transfer=self.id, kept_partial=self._settings.keep_partial))
-        else:
-            self._emit(finished(outcome))
+        if outcome.state != DONE and self._cancelled.is_set():
+            self._tell_cancelled()
+            return replace(outcome, state=CANCELLED)
+        self._ending.say_goodbye(self._remotes())
+        self._emit(finished(outcome))
         return outcome

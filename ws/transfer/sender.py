@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
+from ws.transfer.hearing import Hearing
 from ws.transfer.onnode.problems import LOST, SOURCE_CHANGED, TransferProblem
 from ws.transfer.remote import Remote, ask, result
 
@@ -27,14 +29,18 @@ class Sender:
         secret: bytes,
         chunk_size: int,
         limit: float | None = None,
+        ending: threading.Event | None = None,
     ) -> None:
         self.id = party_id
+        self.hearing = Hearing(party_id, ending)
         self.algorithm = ""
         self.remote: Remote
         self.about: dict[str, Any] = {}
         self._connect, self._path, self._tid, self._secret = connect, path, tid, secret
         self._options: dict[str, Any] = {"chunk_size": chunk_size, "limit": limit, "name": party_id}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held while it is started anew
+        self._asking = threading.Lock()
+        self._asked: Future[Any] | None = None
         self._hashes: dict[str, Any] = {}
 
     @property
@@ -47,15 +53,31 @@ class Sender:
     def offer(self, algorithm: str) -> None:
         """Raises TransferProblem: no-such-file, outside-roots, …"""
         self.algorithm = self._options["algorithm"] = algorithm
-        self.about = self._offer()
+        self.about = result(self._ask_to_offer(), self.id)
 
     def hashes(self) -> bytes:
         """The hash of every chunk, 32 bytes each; what is not known yet is read at the sender."""
-        with self._lock:
-            if not self._hashes:
-                self._hashes = result(ask(self.remote, "hashes", self._tid), self.id)
-            hashes: bytes = self._hashes["hashes"]
-            return hashes
+        if not self._hashes:
+            asked = self._ask_hashes()
+            try:
+                self._hashes = self.hearing.wait(asked)
+            except TransferProblem:
+                self._forget(asked)
+                raise
+        hashes: bytes = self._hashes["hashes"]
+        return hashes
+
+    def _ask_hashes(self) -> Future[Any]:
+        """One question for all who wait."""
+        with self._asking:
+            if self._asked is None:
+                self._asked = ask(self.remote, "hashes", self._tid)
+            return self._asked
+
+    def _forget(self, asked: Future[Any]) -> None:
+        with self._asking:
+            if self._asked is asked:
+                self._asked = None
 
     @property
     def root_hash(self) -> str:
@@ -73,10 +95,11 @@ class Sender:
                 if problem.code != LOST:
                     raise
             self.remote = self._connect(self.id, True)
-            about = self._offer()
+            self.hearing.began_anew()
+            about = self.hearing.wait(self._ask_to_offer())
             if about["content"] != self.about["content"]:
                 raise TransferProblem(SOURCE_CHANGED, "the source changed while its sender was away", mend="send it again")
             return True
 
-    def _offer(self) -> dict[str, Any]:
-        return result(ask(self.remote, "offer", self._tid, self._path, self._secret, self._options), self.id)
+    def _ask_to_offer(self) -> Future[Any]:
+        return ask(self.remote, "offer", self._tid, self._path, self._secret, self._options)

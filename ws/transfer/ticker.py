@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import deque
@@ -11,9 +10,10 @@ from concurrent.futures import Future
 from typing import Any
 
 from ws.transfer.events import Event, Progress
+from ws.transfer.hearing import Hearing
 from ws.transfer.onnode.problems import LOST, TransferProblem
-from ws.transfer.recipient import RUNNING, Recipient
-from ws.transfer.remote import ask, result
+from ws.transfer.recipient import FAILED, RUNNING, Recipient
+from ws.transfer.remote import Remote, ask, result
 from ws.transfer.sender import Sender
 
 EVERY = 0.2
@@ -42,7 +42,8 @@ class Rate:
 class Ticker:
     """Runs in a thread of its own from `start` to `stop`. `wanted` is asked each time, and told to `obey`.
 
-    `on_lost` is called, in that thread, when the sender does not answer any more.
+    `on_lost` is called when the sender does not answer any more: in a thread for itself, as it may take a minute in which
+    the recipients have to hear that somebody still wants it. Whatever a subscriber of events raises cancels the transfer.
     """
 
     def __init__(
@@ -57,59 +58,83 @@ class Ticker:
     ) -> None:
         self._tid, self._sender, self._recipients = tid, sender, recipients
         self._emit, self._wanted, self._obey, self._on_lost = emit, wanted, obey, on_lost
-        self._asked: dict[str, Future[Any]] = {}
+        self._asked: dict[str, tuple[Remote, Future[Any]]] = {}
         self._rates = {recipient.id: Rate() for recipient in recipients}
-        self._told: dict[str, int] = {}
+        self._told: dict[str, tuple[int, int]] = {}
         self._touched = time.monotonic()
         self._stopped = threading.Event()
+        self._failed: Exception | None = None
+        self._reviving: threading.Thread | None = None
         self._thread = threading.Thread(target=self._run, name="transfer progress", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
+        """Raises what ended it before its time."""
         self._stopped.set()
         self._thread.join()
+        if self._failed is not None:
+            raise self._failed
 
     def _run(self) -> None:
-        while not self._stopped.wait(EVERY):
-            self._obey(self._wanted())
-            now = time.monotonic()
-            for recipient in self._recipients:
-                if recipient.remote is not None and not recipient.ended:
-                    self._look_at(recipient, now)
-            if now - self._touched > _SENDER_EVERY:
-                self._touched = now
-                self._look_at_sender()
+        try:
+            while not self._stopped.wait(EVERY):
+                self._obey(self._wanted())
+                self._look()
+        except Exception as error:  # of a subscriber: without this thread the nodes would hear of nobody
+            self._failed = error
+            self._obey("cancel")
+
+    def _look(self) -> None:
+        """At all, also those that have it already: others take from them, and the lease of what nobody asks for ends."""
+        now = time.monotonic()
+        for recipient in self._recipients:
+            if recipient.remote is not None and recipient.state != FAILED:
+                self._look_at(recipient, recipient.remote, now)
+        if now - self._touched > _SENDER_EVERY:
+            self._touched = now
+            self._look_at_sender()
 
     def _look_at_sender(self) -> None:
-        """It also learns by it that somebody still wants it."""
-        asked = self._asked.get(self._sender.id)
-        if asked is not None and not asked.done():
-            return
-        if asked is not None:
-            try:
-                result(asked, self._sender.id)
-            except TransferProblem as problem:
-                if problem.code == LOST:
-                    self._on_lost()
-        self._asked[self._sender.id] = ask(self._sender.remote, "progress", self._tid)
+        try:
+            self._heard(self._sender.remote, self._sender.hearing)
+        except TransferProblem as problem:
+            if problem.code == LOST:
+                self._revive()
 
-    def _look_at(self, recipient: Recipient, now: float) -> None:
-        """One question at a time: one that is not answered yet is not asked again."""
-        asked = self._asked.get(recipient.id)
-        if asked is not None:
-            if not asked.done():
-                return
-            with contextlib.suppress(TransferProblem):  # it may not have begun; whoever waits for it notices the rest
-                self._take(recipient, result(asked, recipient.id), now)
-        self._asked[recipient.id] = ask(recipient.party, "progress", self._tid)
+    def _look_at(self, recipient: Recipient, remote: Remote, now: float) -> None:
+        try:
+            progress = self._heard(remote, recipient.hearing)
+        except TransferProblem:
+            return  # it may not have begun; whoever waits for it notices the rest
+        if progress is not None and not recipient.ended:
+            self._take(recipient, progress, now)
+
+    def _heard(self, remote: Remote, hearing: Hearing) -> dict[str, Any] | None:
+        """What it answered to the last question, and another question; None: that one is not answered yet."""
+        asked_of, asked = self._asked.get(remote.id, (None, None))
+        if asked_of is remote and asked is not None and not asked.done():
+            return None
+        self._asked[remote.id] = (remote, ask(remote, "progress", self._tid))
+        if asked_of is not remote or asked is None:
+            return None
+        if not asked.cancelled() and asked.exception() is None:
+            hearing.heard()
+        return result(asked, remote.id)
+
+    def _revive(self) -> None:
+        """One at a time."""
+        if self._reviving is None or not self._reviving.is_alive():
+            self._reviving = threading.Thread(target=self._on_lost, name="transfer revival", daemon=True)
+            self._reviving.start()
 
     def _take(self, recipient: Recipient, progress: dict[str, Any], now: float) -> None:
         recipient.note(progress)
-        done, total = recipient.done_bytes, int(progress["total"])
-        rate = self._rates[recipient.id].add(now, done)
-        if recipient.state == RUNNING and done != self._told.get(recipient.id):
-            self._told[recipient.id] = done
-            eta = (total - done) / rate if rate > 0 else None
-            self._emit(Progress(transfer=self._tid, recipient=recipient.id, done=done, total=total, rate=rate, eta=eta))
+        done, total, coming = recipient.done_bytes, int(progress["total"]), int(progress.get("coming", 0))
+        rate = max(0.0, self._rates[recipient.id].add(now, done + coming))
+        if recipient.state == RUNNING and (done, coming) != self._told.get(recipient.id):
+            self._told[recipient.id] = (done, coming)
+            eta = (total - done - coming) / rate if rate > 0 else None
+            told: dict[str, Any] = {"done": done, "coming": coming, "total": total, "rate": rate, "eta": eta}
+            self._emit(Progress(transfer=self._tid, recipient=recipient.id, **told))

@@ -93,7 +93,14 @@ class Part:
             self.sink.prepare(self.stop.is_set)
             self.had = self.sink.done_bytes
             existing = bool(self.sink.identical_candidates())
-            about = {"place": self.sink.place.text, "done": self.had, "total": self.layout.total, "existing": existing}
+            missing = sum(1 for _ in self.sink.missing())
+            about = {
+                "place": self.sink.place.text,
+                "done": self.had,
+                "total": self.layout.total,
+                "missing": missing,
+                "existing": existing,
+            }
             self.accepted.set_result(about)
         except BaseException as error:
             self.accepted.set_exception(self.ended if self.stop.is_set() else error)
@@ -167,6 +174,7 @@ class Part:
             "retries": self._retries + told["retries"],
             "source": told["source"],
             "done": done,
+            "coming": told.get("coming", 0),
             "total": self.layout.total,
             "paused": self.paused,
         }
@@ -174,7 +182,7 @@ class Part:
     def look_at_existing(self, hashes: bytes) -> dict[str, Any]:
         identical = self.sink.offer_existing(hashes)
         self.had = self.sink.done_bytes
-        return {"identical": len(identical), "done": self.had}
+        return {"identical": len(identical), "done": self.had, "missing": sum(1 for _ in self.sink.missing())}
 
     def hashes(self) -> dict[str, Any]:
         reader = self.reader

@@ -39,6 +39,12 @@ def receiving(target: Callable[[str, bool], Place], spec: Mapping[str, Any]) -> 
     return Part(sink, listing, layout, spec["secret"], spec)
 
 
+def discard_left(target: Callable[[str, bool], Place], spec: Mapping[str, Any]) -> None:
+    """Remove what is not whole of what `receiving` was given that spec for; nothing happens where there is none."""
+    listing = unpack(spec["listing"])
+    Sink(target(listing.name, listing.is_folder), listing, _layout(listing, spec)).discard_left()
+
+
 def _layout(listing: Listing, options: Mapping[str, Any]) -> Layout:
     algorithm = str(options.get("algorithm") or hashing.SHA256)
     hashing.new(algorithm)  # what is not here is a problem now, not at the first chunk

@@ -23,7 +23,7 @@ from ws.transfer.onnode.entries import Listing, scan
 from ws.transfer.onnode.holding import Holding
 from ws.transfer.onnode.linux import give_back_memory
 from ws.transfer.onnode.names import Place, Roots
-from ws.transfer.onnode.parts import place_for, receiving, sending
+from ws.transfer.onnode.parts import discard_left, place_for, receiving, sending
 from ws.transfer.onnode.problems import BUSY, LOST, UNREACHABLE, TransferProblem
 from ws.transfer.onnode.pulling import Puller
 from ws.transfer.onnode.ray_link import as_values, from_values, read_block
@@ -176,7 +176,7 @@ class Party(Holding):
 
     @answering
     def progress(self, tid: str) -> dict[str, Any]:
-        """done and total (bytes), retries, source (the peer that gave the last chunk), paused; also before it is ready."""
+        """done, coming and total (bytes), retries, source (the peer that gave the last chunk), paused; also before it is ready."""
         return self._part(tid, ready=False).progress()
 
     @answering
@@ -196,6 +196,13 @@ class Party(Holding):
     def finish(self, tid: str, keep_partial: bool = False) -> dict[str, Any]:
         """End this node's part; what is not whole goes, unless it is to be kept. Nothing happens where there is none."""
         self._drop(tid, keep_partial=keep_partial)
+        return {}
+
+    @answering
+    def discard(self, tid: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """As `finish`, and what an earlier part left of what `accept` was given that `spec` for goes as well."""
+        self.finish(tid)
+        discard_left(partial(self._target, spec.get("dest")), spec)
         return {}
 
     @answering

@@ -59,6 +59,7 @@ class Puller:
         self._changed = threading.Condition()
         self._choice = Choice(Timing(stall=stall, patience=patience))
         self._claims = Claims(sink)
+        self._coming: dict[int, int] = {}  # by thread: bytes of the chunk that its stream is at
         self._givers = array("h", [-1]) * sink.layout.count
         self._active: set[Any] = set()
         self._stop = threading.Event()
@@ -114,8 +115,11 @@ class Puller:
             self._changed.notify_all()
 
     def progress(self) -> dict[str, Any]:
-        """done and total (bytes), retries, and the source: the peer that gave the last chunk."""
-        return {"done": self.sink.done_bytes, "total": self.sink.total, "retries": self._retries, "source": self._source}
+        """done, coming (of chunks on their way) and total, in bytes; retries; source: the peer that gave the last chunk."""
+        with self._changed:
+            done, coming = self.sink.done_bytes, sum(self._coming.values())
+        told = {"done": done, "coming": min(coming, self.sink.total - done), "total": self.sink.total}
+        return {**told, "retries": self._retries, "source": self._source}
 
     def add_served(self, sock: socket.socket, name: str) -> None:
         """A peer has dialled to serve us; one that is not among the peers is the least preferred."""
@@ -210,6 +214,7 @@ class Puller:
                 link.goodbye()
         finally:
             with self._changed:
+                self._coming.pop(threading.get_ident(), None)
                 self._active.discard(link)
                 self._claims.give_back(claimed)
                 if sock is not None and not kept:
@@ -252,6 +257,7 @@ class Puller:
     def _got(self, index: int, name: str) -> None:
         with self._changed:
             self._claims.done(index)
+            self._coming.pop(threading.get_ident(), None)
             self._givers[index] = list(self._ways.peers).index(name)
             self._choice.got(name, time.monotonic())
             is_new, self._source = name != self._source, name
@@ -263,6 +269,8 @@ class Puller:
     def _moved(self, name: str, count: int) -> None:
         with self._changed:
             self.received += count
+            stream = threading.get_ident()
+            self._coming[stream] = self._coming.get(stream, 0) + count
             self._choice.moving(name, time.monotonic())
 
     def _note(self, name: str, failure: PeerFailed) -> None:

@@ -64,15 +64,35 @@ class Target(HadChunks):
                 raise self._staging.problem(error, need=self.total - self.done_bytes) from error
             raise
 
-    def _open_parts(self, staging: Staging) -> dict[int, bytes]:
-        """What the journal of an earlier try claims: digests by chunk."""
-        journal = Journal(
+    def discard_left(self) -> None:
+        """Remove what an earlier try of the same left; what is of another transfer stays. Problem: busy."""
+        staging = self._staging = Staging(self._place, self._listing, self.layout)
+        try:
+            journal = self._journal_of(staging)
+            is_ours = journal.open() is not None
+            if is_ours:
+                staging.clear()
+            if is_ours or not journal.found:
+                journal.remove()
+            journal.close()
+            staging.remove_made()
+        except OSError as error:
+            raise staging.problem(error) from error
+        finally:
+            staging.close()
+
+    def _journal_of(self, staging: Staging) -> Journal:
+        return Journal(
             staging.parent,
             staging.journal,
             content=content_id(self._listing, self.layout.chunk_size, self.layout.algorithm),
             chunk_size=self.layout.chunk_size,
             count=self.layout.count,
         )
+
+    def _open_parts(self, staging: Staging) -> dict[int, bytes]:
+        """What the journal of an earlier try claims: digests by chunk."""
+        journal = self._journal_of(staging)
         claimed = journal.open()
         if not journal.found:
             try:
