@@ -176,7 +176,7 @@ class Party(Holding):
 
     @answering
     def progress(self, tid: str) -> dict[str, Any]:
-        """done, coming and total (bytes), retries, source (the peer that gave the last chunk), paused; also before it is ready."""
+        """done, coming and total (bytes), retries, source (who gave the last chunk), paused; also before it is ready."""
         return self._part(tid, ready=False).progress()
 
     @answering
