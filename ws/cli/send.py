@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ws.cli.common import JSON
-from ws.cli.transfer_run import INTERRUPTED, Cluster, Run, connect, work_of
+from ws.cli.transfer_run import Cluster, Run, connect, work_of
 from ws.console import Progress
 from ws.errors import UsageError
 
@@ -174,19 +174,23 @@ def run_jobs(
 ) -> None:
     """Connect, and run what `jobs` makes of the cluster's nodes, one after the other; ends with the worst exit code.
 
-    `resumes`: the id of the transfer whose place this one takes.
+    Who is asked to stop begins no further one, even if the last was done. `resumes`: the id of the transfer whose place
+    this one takes.
     """
     from ws.cli.transfer_view import JsonView, PeopleView
     from ws.transfer.history import History
 
     code = 0
     with closing(History()) as history, connect(cluster, progress) as session:
-        for job in jobs(session.nodes):
+        left = jobs(session.nodes)
+        while left:
+            job = left.pop(0)
             view = JsonView() if as_json else PeopleView()
             options = {"command": command, **job.as_options(), **cluster.as_options(), "address": session.where}
-            ended = Run(history, view, options, resumes).run(work_of(session, job, history))
-            code = max(code, ended)
-            if ended == INTERRUPTED:
+            run = Run(history, view, options, resumes)
+            code = max(code, run.run(work_of(session, job, history)))
+            if run.stopped_by and left:
+                code = run.exit_code_of_signal
                 break
         if history.trouble:
             progress.warn(f"the history of transfers is not complete: {history.trouble}")
