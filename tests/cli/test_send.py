@@ -195,7 +195,7 @@ def test_a_file_comes_here(cluster: Stage, content: bytes, capsys: pytest.Captur
         (["send", "a"], "nobody receives it", "--all"),
         (["send", "a", "--to", "ray_node_1", "--all"], "exclude each other", "leave one"),
         (["send", "none", "--all"], "there is no file", "NODE:PATH"),
-        (["send", "ray_node_1:", "--all"], "names no path", "ray_node_1:data"),
+        (["send", "ray_node_1:", "--all"], "names no path", "ray_node_1:model.bin"),
         (["send", "ray_node_1:x", "--to", "ray-cpu"], "is the sender", "another node"),
         (["send", "a", "--to", "ray-gpo"], "there is no node 'ray-gpo'", "did you mean ray-gpu?"),
         (["send", "ray-gpo:x", "--to", "ray-gpu"], "there is no node 'ray-gpo'", "did you mean ray-gpu?"),
@@ -289,7 +289,7 @@ def test_output_that_nobody_reads_cancels_in_order(tmp_path: Path, unread: str) 
 
 
 def test_output_that_can_not_be_written_cancels_in_order(tmp_path: Path) -> None:
-    with open("/dev/full", "w") as full, started(tmp_path, "--json", stdout=full) as process:
+    with Path("/dev/full").open("w") as full, started(tmp_path, "--json", stdout=full) as process:
         assert process.stderr
         rest = process.stderr.read()
         assert process.wait(120) == 4, rest

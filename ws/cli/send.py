@@ -59,7 +59,9 @@ def send(
     to: list[str] = typer.Option([], "--to", metavar="NODE", help="A recipient by id, name or host; may be repeated."),
     everyone: bool = typer.Option(False, "--all", help="To every living node but the sender."),
     dest: str | None = typer.Option(
-        None, metavar="PATH", help="Where it goes there: PATH/ or an existing folder takes it in; default: ~/data."
+        None,
+        metavar="PATH",
+        help="Where it goes there: PATH/ or an existing folder takes it in; default: the node's first root.",
     ),
     address: str | None = ADDRESS,
     token_file: Path | None = TOKEN_FILE,
@@ -122,7 +124,7 @@ def fetch(
 
     place = parse_place(source)
     if place.node == HERE:
-        raise UsageError(f"{source!r} names no node", mend="for example `ws fetch ray_node_1:data/result.bin .`")
+        raise UsageError(f"{source!r} names no node", mend="for example `ws fetch ray_node_1:result.bin .`")
     target = _target(dest)
     options = options_of(plane, limit, overwrite, keep_partial, no_fsync, algorithm)
 
