@@ -67,7 +67,8 @@ def stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         made.connected.append(cluster)
         return made
 
-    monkeypatch.setattr("ws.cli.send.connect", connect)
+    for module in ("send", "transfers"):
+        monkeypatch.setattr(f"ws.cli.{module}.connect", connect)
     monkeypatch.setenv("WS_STATE", str(folder / "state"))
     try:
         yield made

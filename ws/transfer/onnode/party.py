@@ -20,6 +20,7 @@ from typing import Any
 from ws.transfer.onnode import hashing
 from ws.transfer.onnode.answers import answering, port_of, reached_all
 from ws.transfer.onnode.entries import Listing, scan
+from ws.transfer.onnode.leftover import discard_leftover
 from ws.transfer.onnode.linux import give_back_memory
 from ws.transfer.onnode.names import Place, Roots
 from ws.transfer.onnode.part import Part, place_for, receiving, sending
@@ -232,6 +233,12 @@ class Party:
         """Bytes per second from now on; None: no limit."""
         self._part(tid).limiter.set_rate(rate)
         return {}
+
+    @answering
+    def discard_named(self, tid: str, name: str, dest: str | None, chunk_size: int, chunks: int) -> dict[str, Any]:
+        """Remove what a transfer of `name` to `dest` left here whose coordinator is gone. Answers {"found": bool}."""
+        self.finish(tid)
+        return {"found": discard_leftover(self._target(dest, name, False), chunk_size, chunks)}
 
     # Blocks by Ray
 
