@@ -248,6 +248,22 @@ def test_all_that_it_takes_to_run_it_again_is_kept(cluster: Stage, capsys: pytes
     capsys.readouterr()
 
 
+def test_a_transfer_goes_on_without_a_history(
+    cluster: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("WS_STATE", str(tmp_path / "file" / "state"))
+    Path("a").write_text("x")
+    assert run(["send", "a", "--to", "ray_node_1"]) == 0
+    assert run(["fetch", "ray_node_1:a", "b"]) == 0
+    assert Path("b").read_text() == "x"
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("! not in `ws transfers`, or not all of it: the history of transfers in ")
+    assert last.endswith("; make it writable, or move it away if it is damaged; WS_STATE names another folder")
+    assert run(["transfers"]) == 4  # who looks is told
+    capsys.readouterr()
+
+
 # Ends
 
 

@@ -183,7 +183,7 @@ def run_jobs(
     from ws.transfer.history import History
 
     code = 0
-    with closing(History()) as history, connect(cluster, progress) as session:
+    with closing(History(required=False)) as history, connect(cluster, progress) as session:
         left = jobs(session.nodes)
         while left:
             job = left.pop(0)
@@ -195,5 +195,5 @@ def run_jobs(
                 code = run.exit_code_of_signal
                 break
         if history.trouble:
-            progress.warn(f"the history of transfers is not complete: {history.trouble}")
+            progress.warn(f"not in `ws transfers`, or not all of it: {history.trouble}")
     raise typer.Exit(code)
