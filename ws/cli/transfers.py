@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ws.transfer.history import History
     from ws.transfer.job import Job
     from ws.transfer.records import RecipientRecord, TransferRecord
+    from ws.transfer.session import Session
 
 transfers_app = typer.Typer(help="Transfers of this user: list, show, cancel, pause, resume.", invoke_without_command=True)
 ID = typer.Argument(metavar="ID", help="The transfer's id, or its beginning.")
@@ -142,7 +143,14 @@ def _give_up(history: History, record: TransferRecord, cluster: Cluster) -> int:
     from ws.transfer.events import Cancelled
     from ws.transfer.giving_up import discard_leftovers
 
-    problems = discard_leftovers(record, lambda: connect(cluster, Progress()))
+    progress = Progress()
+
+    def connected() -> Session:
+        session = connect(cluster, progress)
+        progress.note("removing what it left; nodes that have not noticed its end yet take up to 20 s to do so")
+        return session
+
+    problems = discard_leftovers(record, connected)
     if record.state == "interrupted":
         history.record(Cancelled(transfer=record.id, kept_partial=bool(problems)))
     for node, problem in problems.items():
