@@ -12,6 +12,8 @@ from transfer_nodes import DATA, Figures, Node, measure, note
 from transfer_peers import Peer
 
 MIB = 1 << 20
+FEWEST = 7
+"""Rounds that a verdict takes."""
 Action = Callable[[], float | None]
 
 
@@ -66,11 +68,20 @@ class Contest:
             print(f"{row}  {self.says[tool]}".rstrip())
 
     def bar(self, ours: str, theirs: str, most: float, why: str = "") -> bool:
-        """Whether our time over theirs, round by round, is at most `most`; a peer that is not here decides nothing."""
+        """Whether our time over theirs, round by round, is at most `most`. Without that peer it is not.
+
+        Fewer than FEWEST rounds have no verdict, and so can't fail: they are there to try the bench.
+        """
+        name = f"{ours} / {theirs}{why}"
         if theirs not in self.figures:
+            print(f"✗ {name}: nothing to compare with, as {theirs} is missing (tools/get-peers)")
+            return False
+        seconds = self.figures[ours].seconds
+        value = ratio(seconds, self.figures[theirs].seconds)
+        if len(seconds) < FEWEST:
+            print(f"· {name}: {value:.2f}; no verdict: {len(seconds)} rounds, and it takes {FEWEST}")
             return True
-        value = ratio(self.figures[ours].seconds, self.figures[theirs].seconds)
-        return verdict(f"{ours} / {theirs}{why}", value, most)
+        return verdict(name, value, most)
 
     def tell(self, ours: str, theirs: str) -> None:
         if theirs in self.figures:

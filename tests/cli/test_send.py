@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from tests.cli.transfer_stage import Stage, sending, stage
+from tests.cli.transfer_stage import ROOT, Stage, sending, stage, started
 from tests.terminal import Terminal
 from ws.cli import run
 from ws.cli.transfer_run import Cluster
@@ -195,7 +195,7 @@ def test_a_file_comes_here(cluster: Stage, content: bytes, capsys: pytest.Captur
         (["send", "a"], "nobody receives it", "--all"),
         (["send", "a", "--to", "ray_node_1", "--all"], "exclude each other", "leave one"),
         (["send", "none", "--all"], "there is no file", "NODE:PATH"),
-        (["send", "ray_node_1:", "--all"], "names no path", "ray_node_1:data"),
+        (["send", "ray_node_1:", "--all"], "names no path", "ray_node_1:model.bin"),
         (["send", "ray_node_1:x", "--to", "ray-cpu"], "is the sender", "another node"),
         (["send", "a", "--to", "ray-gpo"], "there is no node 'ray-gpo'", "did you mean ray-gpu?"),
         (["send", "ray-gpo:x", "--to", "ray-gpu"], "there is no node 'ray-gpo'", "did you mean ray-gpu?"),
@@ -248,17 +248,35 @@ def test_all_that_it_takes_to_run_it_again_is_kept(cluster: Stage, capsys: pytes
     capsys.readouterr()
 
 
+def test_a_transfer_goes_on_without_a_history(
+    cluster: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("WS_STATE", str(tmp_path / "file" / "state"))
+    Path("a").write_text("x")
+    assert run(["send", "a", "--to", "ray_node_1"]) == 0
+    assert run(["fetch", "ray_node_1:a", "b"]) == 0
+    assert Path("b").read_text() == "x"
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("! not in `ws transfers`, or not all of it: the history of transfers in ")
+    assert last.endswith("; make it writable, or move it away if it is damaged; WS_STATE names another folder")
+    assert run(["transfers"]) == 4  # who looks is told
+    capsys.readouterr()
+
+
 # Ends
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_ctrl_c_cancels_in_order(tmp_path: Path, keep: bool) -> None:
+@pytest.mark.parametrize(
+    ("asked", "keep"), [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)], ids=str
+)
+def test_who_is_asked_to_stop_cancels_in_order(tmp_path: Path, asked: signal.Signals, keep: bool) -> None:
     with sending(tmp_path, *(["--keep-partial"] if keep else [])) as process:
         assert process.stderr
         assert process.stdout
-        process.send_signal(signal.SIGINT)
+        process.send_signal(asked)
         rest = process.stderr.read()
-        assert process.wait(120) == 130, rest
+        assert process.wait(120) == 128 + asked, rest
         assert process.stdout.read() == ""
     assert "cancelling; Ctrl-C again ends at once" in rest
     assert ("what came so far stays" if keep else "nothing unfinished is left") in rest
@@ -270,6 +288,59 @@ def test_ctrl_c_cancels_in_order(tmp_path: Path, keep: bool) -> None:
         assert [record.state for record in kept.transfers()] == ["cancelled"]
 
 
+@pytest.mark.parametrize("unread", ["stdout", "stderr"])
+def test_output_that_nobody_reads_cancels_in_order(tmp_path: Path, unread: str) -> None:
+    with sending(tmp_path, "--limit", "8M", *(["--json"] if unread == "stdout" else [])) as process:
+        assert process.stderr
+        assert process.stdout
+        closed, other = process.stdout, process.stderr
+        if unread == "stderr":
+            closed, other = other, closed
+        closed.close()
+        assert process.wait(120) == 141
+        assert other.read() == ""
+    assert list((tmp_path / "cluster" / "ray_node_1").iterdir()) == []
+    with closing(History(tmp_path / "cluster" / "state")) as kept:
+        assert [record.state for record in kept.transfers()] == ["cancelled"]
+
+
+def test_output_that_can_not_be_written_cancels_in_order(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full, started(tmp_path, "--json", stdout=full) as process:
+        assert process.stderr
+        rest = process.stderr.read()
+        assert process.wait(120) == 4, rest
+    assert rest.splitlines() == ["✗ what happens can't be written down", "  [Errno 28] No space left on device"]
+
+
+def test_after_a_ctrl_c_at_the_end_of_a_source_none_is_begun(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", _INTERRUPTED_AT_THE_END, str(tmp_path)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    with closing(History(tmp_path / "state")) as kept:
+        assert [(Path(record.source).name, record.state) for record in kept.transfers()] == [("a", "done")]
+
+
+_INTERRUPTED_AT_THE_END = """
+import os, pytest, signal, sys
+from pathlib import Path
+from tests.cli.transfer_stage import stage
+from ws.cli import run
+from ws.transfer.history import History
+
+record = History.record
+def interrupted(self, event):
+    record(self, event)
+    if event.kind == "finished":
+        os.kill(os.getpid(), signal.SIGINT)
+History.record = interrupted
+
+folder = Path(sys.argv[1])
+with stage(folder, pytest.MonkeyPatch()):
+    for name in "ab":
+        (folder / name).write_text(name)
+    code = run(["send", str(folder / "a"), str(folder / "b"), "--to", "ray_node_1"])
+sys.exit(code)
+"""
 _STUCK = """
 import sys, threading
 from pathlib import Path
@@ -288,7 +359,7 @@ Run(History(Path(sys.argv[1])), PeopleView(), {}, None).run(work)
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", _STUCK, str(tmp_path)]
-    with subprocess.Popen(argv, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         assert "transfer 01234567" in process.stderr.readline()
         process.send_signal(signal.SIGINT)

@@ -96,7 +96,7 @@ def test_one_transfer_with_its_receipts_and_problems(history: History, capsys: p
         "  0 B of 100.0 MiB (0 %), 0 retries",
         "  no space on /data: needs 4.0 GiB, 1.2 GiB free → free 2.8 GiB there",
         "",
-        "→ `ws transfers resume 01234567` tries again for who does not have it",
+        "→ `ws transfers resume 01234567` tries again for who does not have it; `cancel` removes what they have so far",
     ]
 
 
@@ -119,8 +119,8 @@ def test_an_id_of_none_is_wrong_use(history: History, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("cancel", "01234567 can't be cancelled: it is failed\n→ `ws transfers resume 01234567` runs it again"),
-        ("pause", "01234567 can't be paused: it is failed"),
+        ("pause", "01234567 can't be paused: it is failed\n→ `ws transfers resume 01234567` runs it again"),
+        ("cancel", "01234567 can't be cancelled: it is failed\n→ it was resumed as ffffffff, and is that one now"),
     ],
 )
 def test_what_has_ended_can_not_be_stopped(
@@ -128,14 +128,20 @@ def test_what_has_ended_can_not_be_stopped(
 ) -> None:
     for event in whole():
         history.record(event)
+    if command == "cancel":
+        history.resumed(ID, OTHER)
     assert run(["transfers", command, ID]) == 2
     assert told in capsys.readouterr().err
 
 
-def test_an_interrupted_one_is_given_up(history: History, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_of_which_too_little_is_known_is_given_up_all_the_same(
+    history: History, capsys: pytest.CaptureFixture[str]
+) -> None:
     history.record(started())
-    assert run(["transfers", "cancel", ID]) == 0
-    assert "01234567 is given up; what came so far stays" in capsys.readouterr().out
+    assert run(["transfers", "cancel", ID]) == 1
+    shown = capsys.readouterr()
+    assert "✗ ray_node_2: too little is known of 01234567" in shown.err
+    assert "01234567 is given up; what came so far stays at ray_node_2, ray_node_3, as NAME.part" in shown.out
     assert history.find(ID).state == "cancelled"
 
 
@@ -170,6 +176,30 @@ def test_pausing_resuming_and_cancelling_from_another_process(
     assert f"paused; `ws transfers resume {record.short}` goes on\ngoes on\n" in told
     assert "! cancelled: nothing unfinished is left" in told
     assert [path.name for path in (tmp_path / "cluster" / "ray_node_1").iterdir()] == []
+
+
+def test_giving_a_killed_transfer_up_removes_what_it_left(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sending(tmp_path) as process:
+        process.kill()
+    [killed] = history.transfers()
+    with stage(tmp_path / "again", monkeypatch) as cluster:
+        monkeypatch.setenv("WS_STATE", str(tmp_path / "cluster" / "state"))
+        cluster.root(1).rmdir()
+        (tmp_path / "cluster" / "ray_node_1").rename(cluster.root(1))
+        assert {path.name for path in cluster.root(1).iterdir()} == {"big.bin.part", "big.bin.part.journal"}
+        cluster.lost.add("ray_node_1")
+        assert run(["transfers", "cancel", killed.short]) == 1
+        shown = capsys.readouterr()
+        assert "✗ ray_node_1: ray_node_1 is not there\n" in shown.err
+        assert f"what came so far stays at ray_node_1, as NAME.part: `ws transfers cancel {killed.short}`" in shown.out
+        assert history.find(killed.id).state == "cancelled"
+        cluster.lost.clear()
+        assert run(["transfers", "cancel", killed.short]) == 0
+        told = f"{killed.short} is given up; nothing unfinished is left at the recipients\n"
+        assert capsys.readouterr().out == told
+        assert list(cluster.root(1).iterdir()) == []
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "blake3"])

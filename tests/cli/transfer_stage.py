@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import pytest
 
@@ -67,7 +67,8 @@ def stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         made.connected.append(cluster)
         return made
 
-    monkeypatch.setattr("ws.cli.send.connect", connect)
+    for module in ("send", "transfers"):
+        monkeypatch.setattr(f"ws.cli.{module}.connect", connect)
     monkeypatch.setenv("WS_STATE", str(folder / "state"))
     try:
         yield made
@@ -85,20 +86,26 @@ with stage(Path(sys.argv[1]), pytest.MonkeyPatch()):
 sys.exit(code)
 """
 BIG = 64 << 20
+ROOT = Path(__file__).parents[2]
+
+
+def started(folder: Path, *options: str, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+    source, state = folder / "big.bin", folder / "cluster" / "state"
+    source.write_bytes(bytes(range(256)) * (BIG // 256))
+    argv = [sys.executable, "-c", _SENDING, str(folder / "cluster"), str(source), "--limit", "1M", *options]
+    environ = {**os.environ, "WS_STATE": str(state)}
+    return subprocess.Popen(argv, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environ)
 
 
 @contextmanager
 def sending(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A process that sends big.bin to ray_node_1 of its own stage so slowly that it has not ended when it is wanted."""
-    source, state = folder / "big.bin", folder / "cluster" / "state"
-    source.write_bytes(bytes(range(256)) * (BIG // 256))
-    argv = [sys.executable, "-c", _SENDING, str(folder / "cluster"), str(source), "--limit", "1M", *options]
-    environ = {**os.environ, "WS_STATE": str(state)}
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
+    with started(folder, *options) as process:
         try:
             assert process.stderr
-            assert next(line for line in process.stderr if "ray_node_1: stream" in line)
+            assert process.stdout
+            told, begun = (process.stdout, '"planned"') if "--json" in options else (process.stderr, "ray_node_1: stream")
+            assert next(line for line in told if begun in line)
             yield process
         finally:
             process.kill()

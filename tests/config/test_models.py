@@ -117,6 +117,17 @@ def test_volumes_have_a_source_and_an_absolute_target(volume: str) -> None:
         RaySettings.model_validate({"volumes": [volume]})
 
 
+@pytest.mark.parametrize("root", ["data", "", "./data", "~me/data", "/a/../b", "/a:/b", "/a\n"])
+def test_roots_are_whole_paths_of_a_node(root: str) -> None:
+    with pytest.raises(ValidationError, match="path"):
+        RaySettings.model_validate({"transfer_roots": [root]})
+
+
+@pytest.mark.parametrize("root", ["/", "/data", "~", "~/data", "/a b/$c"])
+def test_a_root_may_be_in_the_home(root: str) -> None:
+    assert RaySettings.model_validate({"transfer_roots": [root]}).transfer_roots == (root,)
+
+
 def models() -> list[type[BaseModel]]:
     found: list[type[BaseModel]] = [Config]
     for model in found:

@@ -106,6 +106,17 @@ def test_replicas_differ_in_names_addresses_and_ports_alone(tmp_path: Path) -> N
     assert second["mem_limit"] == third["mem_limit"] == "${WS_WORKER_MEMORY:-1073741824}"
 
 
+def test_nodes_are_told_the_roots_of_transfers(tmp_path: Path) -> None:
+    config = "services: {ray: {transfer_roots: [~/in, /$data], cpu: {}, gpu: {transfer_roots: [/scratch]}}}"
+    files = render(make_project(tmp_path, config))
+    services = yaml.safe_load(files["compose.yaml"])["services"]
+    told = {name: services[name]["environment"]["WS_TRANSFER_ROOTS"] for name in ("ray-cpu", "ray-gpu")}
+    assert told == {"ray-cpu": "~/in:/$$data", "ray-gpu": "/scratch"}
+    test = yaml.safe_load(files["cluster-test.compose.yaml"])["services"]
+    assert test["test-ray-worker"]["environment"]["WS_TRANSFER_ROOTS"] == "~/in:/$$data"
+    assert "WS_TRANSFER_ROOTS" not in render(make_project(tmp_path))["compose.yaml"]
+
+
 def test_no_entries_means_no_ports_at_the_health_server(tmp_path: Path) -> None:
     services = compose_of(make_project(tmp_path, NO_ENTRIES))["services"]
     assert "ports" not in services["health"]

@@ -204,6 +204,29 @@ def test_a_killed_process_leaves_an_interrupted_transfer(history: History, tmp_p
 # Threads, processes, trouble
 
 
+def test_a_transfer_goes_on_where_there_can_be_no_locks(tmp_path: Path) -> None:
+    (tmp_path / "locks").write_text("no folder")
+    with closing(History(tmp_path)) as history:
+        with history.own(ID):
+            history.record(started())
+        assert history.find(ID).state == "interrupted"
+        assert "no locks can be made in " in history.trouble
+
+
+def test_where_there_can_be_no_history_nothing_is_recorded_and_cancelling_works(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(EnvironmentProblem, match="can't be used"):
+        History(tmp_path / "file")
+    with closing(History(tmp_path / "file", required=False)) as history, history.own(ID):
+        assert history.trouble.startswith("the history of transfers in ")
+        history.record(started())
+        history.add_options(ID, {"a": 1})
+        history.resumed(ID, "f" * 32)
+        assert history.wanted(ID) == "none"
+        history.want(ID, "cancel")
+        assert history.wanted(ID) == "cancel"
+
+
 def test_many_threads_and_a_forked_process_write_at_once(history: History, tmp_path: Path) -> None:
     def write(first: int) -> None:
         for number in range(first, first + 10):

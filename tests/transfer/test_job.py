@@ -74,7 +74,7 @@ def test_a_node_that_is_gone_is_named_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"source": {"node": "here", "path": "/x", "more": 1}}])
 def test_a_record_that_tells_too_little_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="does not suffice"):
+    with pytest.raises(UsageError, match="too little is known"):
         Job.again(recorded(tmp_path, options), BEFORE)
 
 

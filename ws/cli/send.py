@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import enum
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ws.cli.common import JSON
-from ws.cli.transfer_run import INTERRUPTED, Cluster, Run, connect, work_of
+from ws.cli.transfer_run import Cluster, Run, connect, work_of
 from ws.console import Progress
 from ws.errors import UsageError
 
@@ -42,35 +45,73 @@ TOKEN_FILE = typer.Option(
 CONFIG = typer.Option(
     None, "--config", metavar="FILE", help="A config_external_cluster.json; default: what CASTRAY_CONFIG names."
 )
-PLANE = typer.Option(
-    Plane.auto,
-    "--plane",
-    help="stream: straight over TCP; ray: through Ray's object store; auto: what works, told with why.",
-)
-HASH = typer.Option(Hash.auto, "--hash", help="What chunks are checked with; auto: BLAKE3 where all have it, else SHA-256.")
-LIMIT = typer.Option(None, "--limit", metavar="SIZE", help="At most so many bytes a second: 50M, 800k, 1.5GiB.")
-OVERWRITE = typer.Option(False, "--overwrite", help="Replace what is there with other content.")
-KEEP = typer.Option(False, "--keep-partial", help="Keep what came so far when it is cancelled.")
-NO_FSYNC = typer.Option(False, "--no-fsync", help="Do not wait for the recipients' disks.")
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the options say that both commands have; `job`: by the names of a Job's attributes."""
+
+    cluster: Cluster
+    job: dict[str, Any]
+    as_json: bool
+
+
+def _given(
+    address: str | None = ADDRESS,
+    token_file: Path | None = TOKEN_FILE,
+    config: Path | None = CONFIG,
+    plane: Plane = typer.Option(
+        Plane.auto, help="stream: straight over TCP; ray: through Ray's object store; auto: what works, told with why."
+    ),
+    limit: str | None = typer.Option(None, metavar="SIZE", help="At most so many bytes a second: 50M, 800k, 1.5GiB."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is there with other content."),
+    keep_partial: bool = typer.Option(False, "--keep-partial", help="Keep what came so far when it is cancelled."),
+    no_fsync: bool = typer.Option(False, "--no-fsync", help="Do not wait for the recipients' disks."),
+    algorithm: Hash = typer.Option(
+        Hash.auto, "--hash", help="What chunks are checked with; auto: BLAKE3 where all have it, else SHA-256."
+    ),
+    as_json: bool = JSON,
+) -> Given:
+    from ws.cli.units import parse_size
+
+    job = {
+        "plane": plane.value,
+        "limit": None if limit is None else parse_size(limit, "--limit"),
+        "overwrite": overwrite,
+        "keep_partial": keep_partial,
+        "fsync": not no_fsync,
+        "hash": algorithm.value,
+    }
+    return Given(Cluster(address, token_file, config), job, as_json)
+
+
+def _with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command line has the options of `_given`, too, and the command gets what that makes of them."""
+    own = inspect.signature(command, eval_str=True).parameters
+    shared = inspect.signature(_given, eval_str=True).parameters
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        command(given=_given(**{name: values.pop(name) for name in shared}), **values)
+
+    parameters = [*(each for name, each in own.items() if name != "given"), *shared.values()]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+@_with_shared_options
 def send(
     sources: list[str] = typer.Argument(metavar="SRC...", help="A file or folder here, or NODE:PATH; ./a:b is a file here."),
     to: list[str] = typer.Option([], "--to", metavar="NODE", help="A recipient by id, name or host; may be repeated."),
     everyone: bool = typer.Option(False, "--all", help="To every living node but the sender."),
     dest: str | None = typer.Option(
-        None, metavar="PATH", help="Where it goes there: PATH/ or an existing folder takes it in; default: ~/data."
+        None,
+        metavar="PATH",
+        help="Where it goes there: PATH/ or an existing folder takes it in; default: the node's first root.",
     ),
-    address: str | None = ADDRESS,
-    token_file: Path | None = TOKEN_FILE,
-    config: Path | None = CONFIG,
-    plane: Plane = PLANE,
-    limit: str | None = LIMIT,
-    overwrite: bool = OVERWRITE,
-    keep_partial: bool = KEEP,
-    no_fsync: bool = NO_FSYNC,
-    algorithm: Hash = HASH,
-    as_json: bool = JSON,
+    *,
+    given: Given,
 ) -> None:
     """Send files and folders to nodes of a cluster: from here, or from one of its nodes. Whole or not at all."""
     from ws.transfer.targets import HERE, choose_recipients, find_node, parse_place, require_source
@@ -86,8 +127,7 @@ def send(
         raise UsageError(
             f"--dest {dest} can't be the name of {len(places)} sources", mend=f"--dest {dest}/ takes them all in"
         )
-    options = options_of(plane, limit, overwrite, keep_partial, no_fsync, algorithm)
-    progress = Progress(quiet=as_json)
+    progress = Progress(quiet=given.as_json)
 
     def jobs(nodes: Sequence[Any]) -> list[Job]:
         from ws.transfer.job import Job
@@ -97,59 +137,35 @@ def send(
         for text, place in zip(sources, places, strict=True):
             sender = HERE if place.node == HERE else find_node(place.node, nodes, mend=_colon_mend(text)).id
             recipients = choose_recipients(to, everyone, sender, nodes, progress.warn)
-            made.append(Job(Place(sender, place.path), tuple(recipients), dest, **options).named(nodes))
+            made.append(Job(Place(sender, place.path), tuple(recipients), dest, **given.job).named(nodes))
         return made
 
-    run_jobs("send", Cluster(address, token_file, config), jobs, progress, as_json=as_json)
+    run_jobs("send", given.cluster, jobs, progress, as_json=given.as_json)
 
 
+@_with_shared_options
 def fetch(
     source: str = typer.Argument(metavar="NODE:PATH", help="What to bring here, and from which node."),
     dest: str = typer.Argument(".", help="Where it goes here: a folder that exists takes it in."),
-    address: str | None = ADDRESS,
-    token_file: Path | None = TOKEN_FILE,
-    config: Path | None = CONFIG,
-    plane: Plane = PLANE,
-    limit: str | None = LIMIT,
-    overwrite: bool = OVERWRITE,
-    keep_partial: bool = KEEP,
-    no_fsync: bool = NO_FSYNC,
-    algorithm: Hash = HASH,
-    as_json: bool = JSON,
+    *,
+    given: Given,
 ) -> None:
     """Bring a file or folder of a node here. Whole or not at all."""
     from ws.transfer.targets import HERE, find_node, parse_place
 
     place = parse_place(source)
     if place.node == HERE:
-        raise UsageError(f"{source!r} names no node", mend="for example `ws fetch ray_node_1:data/result.bin .`")
+        raise UsageError(f"{source!r} names no node", mend="for example `ws fetch ray_node_1:result.bin .`")
     target = _target(dest)
-    options = options_of(plane, limit, overwrite, keep_partial, no_fsync, algorithm)
 
     def jobs(nodes: Sequence[Any]) -> list[Job]:
         from ws.transfer.job import Job
         from ws.transfer.targets import Place
 
         sender = find_node(place.node, nodes, mend=_colon_mend(source)).id
-        return [Job(Place(sender, place.path), (HERE,), target, **options).named(nodes)]
+        return [Job(Place(sender, place.path), (HERE,), target, **given.job).named(nodes)]
 
-    run_jobs("fetch", Cluster(address, token_file, config), jobs, Progress(quiet=as_json), as_json=as_json)
-
-
-def options_of(
-    plane: Plane, limit: str | None, overwrite: bool, keep_partial: bool, no_fsync: bool, algorithm: Hash
-) -> dict[str, Any]:
-    """What both commands hand on, under the names of a Job."""
-    from ws.cli.units import parse_size
-
-    return {
-        "plane": plane.value,
-        "limit": None if limit is None else parse_size(limit, "--limit"),
-        "overwrite": overwrite,
-        "keep_partial": keep_partial,
-        "fsync": not no_fsync,
-        "hash": algorithm.value,
-    }
+    run_jobs("fetch", given.cluster, jobs, Progress(quiet=given.as_json), as_json=given.as_json)
 
 
 def _colon_mend(text: str) -> str | None:
@@ -174,20 +190,24 @@ def run_jobs(
 ) -> None:
     """Connect, and run what `jobs` makes of the cluster's nodes, one after the other; ends with the worst exit code.
 
-    `resumes`: the id of the transfer whose place this one takes.
+    Who is asked to stop begins no further one, even if the last was done. `resumes`: the id of the transfer whose place
+    this one takes.
     """
     from ws.cli.transfer_view import JsonView, PeopleView
     from ws.transfer.history import History
 
     code = 0
-    with closing(History()) as history, connect(cluster, progress) as session:
-        for job in jobs(session.nodes):
+    with closing(History(required=False)) as history, connect(cluster, progress) as session:
+        left = jobs(session.nodes)
+        while left:
+            job = left.pop(0)
             view = JsonView() if as_json else PeopleView()
             options = {"command": command, **job.as_options(), **cluster.as_options(), "address": session.where}
-            ended = Run(history, view, options, resumes).run(work_of(session, job, history))
-            code = max(code, ended)
-            if ended == INTERRUPTED:
+            run = Run(history, view, options, resumes)
+            code = max(code, run.run(work_of(session, job, history)))
+            if run.stopped_by and left:
+                code = run.exit_code_of_signal
                 break
         if history.trouble:
-            progress.warn(f"the history of transfers is not complete: {history.trouble}")
+            progress.warn(f"not in `ws transfers`, or not all of it: {history.trouble}")
     raise typer.Exit(code)

@@ -1,9 +1,12 @@
-"""Runs one transfer for a command: in a thread, so that Ctrl-C ends it in order, and a second one at once."""
+"""Runs one transfer for a command: in a thread, so that Ctrl-C, SIGTERM, or a reader of the output who has gone end it in
+order, and a second Ctrl-C at once.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ws.console import Progress
-from ws.errors import CheckFailed, WsError
+from ws.errors import CheckFailed, EnvironmentProblem, WsError
 from ws.transfer.events import Cancelled, Event, Finished, Started
 from ws.transfer.onnode.problems import TransferProblem
 
@@ -22,10 +25,11 @@ if TYPE_CHECKING:
     from ws.transfer.job import Job
     from ws.transfer.session import Session
 
-INTERRUPTED = 130
-_BEAT = 0.1
-"""Seconds after which Ctrl-C is noticed at the latest."""
 FAILED = 1
+_BY_SIGNAL = 128
+"""Added to a signal's number: the exit code, as shells have it."""
+_BEAT = 0.1
+"""Seconds after which a signal is noticed at the latest."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Run:
     Attributes:
         id: the transfer's, empty until it has begun.
         code: the exit code, once it has ended.
+        stopped_by: the signal that asked to stop; SIGPIPE where nobody reads the output any more.
     """
 
     def __init__(
@@ -63,18 +68,19 @@ class Run:
     ) -> None:
         self.id = ""
         self.code = FAILED
+        self.stopped_by: signal.Signals | None = None
         self._history = history
         self._view = view
         self._options = options
         self._resumes = resumes
         self._lock = threading.Lock()
         self._cancelled = False
-        self._interrupts = 0
+        self._unwritable: OSError | None = None
 
     def run(self, work: Callable[[Callable[[Event], None]], object]) -> int:
         """Do the work, which is given where to tell its events; returns the exit code.
 
-        Raises what the work raises; a TransferProblem as CheckFailed.
+        Raises what the work raises, a TransferProblem as CheckFailed; EnvironmentProblem where the output can't be written.
         """
         ended = threading.Event()
         raised: list[BaseException] = []
@@ -87,37 +93,55 @@ class Run:
             finally:
                 ended.set()
 
-        with self._view, self._heeding_interrupts():  # both before the first event
+        with self._view, self._heeding_signals():  # both before the first event
             threading.Thread(target=body, name="transfer", daemon=True).start()
             while not ended.wait(_BEAT):
-                if self._interrupts and not self._cancelled:
+                if (self.stopped_by or self._unwritable) and not self._cancelled:
                     self._cancel()
+        if self._unwritable:
+            raise EnvironmentProblem("what happens can't be written down", str(self._unwritable)) from self._unwritable
         if raised and not self._cancelled:
             raise _translated(raised[0])
-        return INTERRUPTED if self._cancelled and self.code else self.code
+        return self.exit_code_of_signal if self._cancelled and self.code else self.code
+
+    @property
+    def exit_code_of_signal(self) -> int:
+        return _BY_SIGNAL + (self.stopped_by or signal.SIGINT)
 
     @contextmanager
-    def _heeding_interrupts(self) -> Iterator[None]:
-        """Ctrl-C is counted instead of raised: an exception might come between any two steps of this module."""
-        before = signal.signal(signal.SIGINT, self._interrupt)
+    def _heeding_signals(self) -> Iterator[None]:
+        """They are noted instead of raised: an exception might come between any two steps of this module."""
+        before = {number: signal.signal(number, self._heed) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    def _interrupt(self, *_: object) -> None:
-        self._interrupts += 1
-        if self._interrupts > 1 and self._cancelled:
+    def _heed(self, number: int, _: object) -> None:
+        if self._cancelled and number == signal.SIGINT:  # SIGTERM may come twice from one who asks once, as `timeout` does
             self._view.__exit__()  # the terminal gets its cursor back
-            os._exit(INTERRUPTED)
+            os._exit(_BY_SIGNAL + number)
+        self.stopped_by = self.stopped_by or signal.Signals(number)
 
     def _cancel(self) -> None:
-        self._view.note("cancelling; Ctrl-C again ends at once")
+        if self.stopped_by is not signal.SIGPIPE:
+            self._showing(lambda: self._view.note("cancelling; Ctrl-C again ends at once"))
         with self._lock:
             self._cancelled = True
             begun = self.id
         if begun:
             self._history.want(begun, "cancel")
+
+    def _showing(self, show: Callable[[], None]) -> None:
+        """Show something. Where that fails the transfer is cancelled, and its threads go on until they have ended it."""
+        try:
+            show()
+        except BrokenPipeError:
+            self.stopped_by = self.stopped_by or signal.SIGPIPE
+            _silence_unread()
+        except OSError as error:
+            self._unwritable = self._unwritable or error
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Started):
@@ -132,7 +156,18 @@ class Run:
             self.code = 0 if event.state == "done" else FAILED
         elif isinstance(event, Cancelled):
             self.code = FAILED
-        self._view.show(event)
+        self._showing(lambda: self._view.show(event))
+
+
+def _silence_unread() -> None:
+    """What is still to be written goes nowhere, so that nothing fails again, at the interpreter's end neither."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def _translated(error: BaseException) -> BaseException:

@@ -13,6 +13,7 @@ import typer
 from ws import console
 from ws.cli.common import JSON
 from ws.cli.send import ADDRESS, CONFIG, TOKEN_FILE, run_jobs
+from ws.cli.transfer_run import Cluster, connect
 from ws.console import Progress
 from ws.errors import UsageError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ws.transfer.history import History
     from ws.transfer.job import Job
     from ws.transfer.records import RecipientRecord, TransferRecord
+    from ws.transfer.session import Session
 
 transfers_app = typer.Typer(help="Transfers of this user: list, show, cancel, pause, resume.", invoke_without_command=True)
 ID = typer.Argument(metavar="ID", help="The transfer's id, or its beginning.")
@@ -59,16 +61,17 @@ def show(transfer: str = ID, as_json: bool = JSON) -> None:
 
 
 @transfers_app.command()
-def cancel(transfer: str = ID) -> None:
-    """Cancel a transfer that runs, or give up one that was interrupted."""
-    from ws.transfer.events import Cancelled
+def cancel(
+    transfer: str = ID, address: str | None = ADDRESS, token_file: Path | None = TOKEN_FILE, config: Path | None = CONFIG
+) -> None:
+    """Cancel a transfer that runs, or give up one that was interrupted, failed or was cancelled.
 
+    What came so far is removed at the recipients that do not have it whole. The options are as for resume.
+    """
     with _history() as history:
         record = history.find(transfer)
-        if record.state == "interrupted":
-            history.record(Cancelled(transfer=record.id, kept_partial=True))
-            console.result(f"{record.short} is given up; what came so far stays at the recipients, as NAME.part")
-            return
+        if record.is_resumable:
+            raise typer.Exit(_give_up(history, record, _cluster_of(record, address, token_file, config)))
         _require(record, ("running", "paused"), "cancelled")
         history.want(record.id, "cancel")
         _await(history, record, lambda now: now.state not in {"running", "paused"})
@@ -98,8 +101,6 @@ def resume(
 
     The cluster is the one of the first time, unless an option says otherwise. Chunks that are there are not sent again.
     """
-    from ws.cli.transfer_run import Cluster
-
     with _history() as history:
         record = history.find(transfer)
         if record.state in {"running", "paused"}:
@@ -108,8 +109,6 @@ def resume(
             console.result(f"{record.short} is {history.find(record.id).state}")
             return
         _require_resumable(record)
-    before = Cluster.of(record.options)
-    cluster = Cluster(address or before.address, token_file or before.token_file, config or before.config)
 
     def jobs(nodes: Sequence[Any]) -> list[Job]:
         from ws.transfer.job import Job
@@ -118,7 +117,7 @@ def resume(
 
     run_jobs(
         str(record.options.get("command", "send")),
-        cluster,
+        _cluster_of(record, address, token_file, config),
         jobs,
         Progress(quiet=as_json),
         as_json=as_json,
@@ -132,9 +131,43 @@ def _history() -> closing[History]:
     return closing(History())
 
 
+def _cluster_of(record: TransferRecord, address: str | None, token_file: Path | None, config: Path | None) -> Cluster:
+    """Where it was, unless an option says otherwise."""
+    before = Cluster.of(record.options)
+    return Cluster(address or before.address, token_file or before.token_file, config or before.config)
+
+
+def _give_up(history: History, record: TransferRecord, cluster: Cluster) -> int:
+    """Remove what it left, and say where that could not be; returns the exit code."""
+    from ws.cli import transfer_words as words
+    from ws.transfer.events import Cancelled
+    from ws.transfer.giving_up import discard_leftovers
+
+    progress = Progress()
+
+    def connected() -> Session:
+        session = connect(cluster, progress)
+        progress.note("removing what it left; nodes that have not noticed its end yet take up to 20 s to do so")
+        return session
+
+    problems = discard_leftovers(record, connected)
+    if record.state == "interrupted":
+        history.record(Cancelled(transfer=record.id, kept_partial=bool(problems)))
+    for node, problem in problems.items():
+        console.show_error(words.error(problem, node))
+    if not problems:
+        console.result(f"{record.short} is given up; nothing unfinished is left at the recipients")
+        return 0
+    stays = f"what came so far stays at {words.names(tuple(problems))}, as NAME.part"
+    console.result(f"{record.short} is given up; {stays}: `ws transfers cancel {record.short}` tries again")
+    return 1
+
+
 def _require(record: TransferRecord, states: tuple[str, ...], verb: str) -> None:
     if record.state not in states:
         can = f"`ws transfers resume {record.short}` runs it again" if record.is_resumable else None
+        if record.resumed_by:
+            can = f"it was resumed as {record.resumed_by[:8]}, and is that one now"
         raise UsageError(f"{record.short} can't be {verb}: it is {record.state}", mend=can)
 
 
@@ -222,7 +255,8 @@ def _details(record: TransferRecord) -> Iterator[str]:
         yield from _recipient(recipient, record)
     if record.is_resumable:
         yield ""
-        yield f"→ `ws transfers resume {record.short}` tries again for who does not have it"
+        again = f"`ws transfers resume {record.short}` tries again for who does not have it"
+        yield f"→ {again}; `cancel` removes what they have so far"
 
 
 def _recipient(recipient: RecipientRecord, record: TransferRecord) -> Iterator[str]:

@@ -165,6 +165,15 @@ def _check_volume(value: str) -> str:
     return value
 
 
+def _check_root(value: str) -> str:
+    mend = "write one such as /data, or ~/data in the home of the node's user"
+    if not value.startswith("/") and value != "~" and not value.startswith("~/"):
+        raise wrong(f"{shown(value)} is not an absolute path", mend)
+    if ":" in value or ".." in value.split("/") or not value.isprintable():
+        raise wrong(f"{shown(value)} is not a path that nodes can be told: it has a colon, .. or a control character", mend)
+    return value
+
+
 def _check_env_name(value: str) -> str:
     if not _ENV_NAME.fullmatch(value):
         raise wrong("is not a name of an environment variable", "use letters, digits and _ only")
@@ -220,6 +229,9 @@ NetworkName = Annotated[
 ]
 Image = Annotated[str, _match(_IMAGE, "an image name", "write one such as my-ray:1.0")]
 Volume = Annotated[str, AfterValidator(_check_volume)]
+Root = Annotated[str, AfterValidator(_check_root), WithJsonSchema({"type": "string", "pattern": r"^(/|~$|~/)[^:]*$"})]
+"""A folder of a node; several are told with a colon between them."""
+Roots = Annotated[tuple[Root, ...], Field(max_length=32)]
 NodeKey = Annotated[str, AfterValidator(_check_node_key)]
 Environment = Annotated[
     dict[

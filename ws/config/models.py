@@ -26,6 +26,7 @@ from ws.config.fields import (
     NodeKey,
     Port,
     ProjectName,
+    Roots,
     Seconds,
     Subnet,
     Volume,
@@ -155,6 +156,9 @@ class NodeSettings(Section):
     )
     image: Image | None = Field(default=None, description="Image of this node alone; null: services.ray.image.")
     env: Environment = Field(default_factory=dict, description="More environment variables for this node.")
+    transfer_roots: Roots = Field(
+        default=(), description="Folders that this node serves and accepts files below; []: services.ray.transfer_roots."
+    )
 
 
 class RaySettings(BaseModel):
@@ -173,6 +177,11 @@ class RaySettings(BaseModel):
     env: Environment = Field(default_factory=dict, description="More environment variables for every node.")
     volumes: tuple[Volume, ...] = Field(
         default=(), max_length=64, description="Mounts of every node, as source:target[:mode]."
+    )
+    transfer_roots: Roots = Field(
+        default=(),
+        description="Folders that nodes serve and accept files below; a relative path starts at the first."
+        " []: ~/data, and /data where the node has it.",
     )
 
     @model_validator(mode="before")

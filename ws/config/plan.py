@@ -91,6 +91,7 @@ class NodePlan:
     image: str
     gpu_image: str
     env: Mapping[str, str]
+    transfer_roots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,7 @@ def _node(config: Config, key: str, index: int, *, blocks: _Blocks, address: str
         image=_image(settings, ray, gpu=False),
         gpu_image=_image(settings, ray, gpu=True),
         env={**ray.env, **settings.env},
+        transfer_roots=settings.transfer_roots or ray.transfer_roots,
     )
 
 

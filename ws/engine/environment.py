@@ -6,7 +6,7 @@ What depends on the machine is a variable with the config's value as its default
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ws.config.models import Config, NodeSettings
 from ws.config.plan import ClusterPlan, ExternalPlan, NodePlan, PortBlock, sizes
@@ -46,6 +46,7 @@ def node_environment(config: Config, plan: ClusterPlan, node: NodePlan) -> dict[
         "RAY_DASHBOARD_PORT": str(node.entry.dashboard),
         "RAY_CLIENT_PORT": str(node.entry.client),
         **_offer(plan, node.block, node.cpus, memory, store),
+        **_roots(node.transfer_roots),
         **node.env,
     }
 
@@ -63,6 +64,7 @@ def external_environment(config: Config, plan: ClusterPlan, node: ExternalPlan, 
             f"${{{testbed_variable('MEMORY')}:-{memory}}}",
             f"${{{testbed_variable('STORE')}:-{store}}}",
         ),
+        **_roots(config.services.ray.transfer_roots),
         **config.services.ray.env,
     }
 
@@ -95,3 +97,8 @@ def _offer(plan: ClusterPlan, block: PortBlock, cpus: int, memory: str, store: s
         "WS_CANDIDATES": plan.candidates_json(),
         **AUTHENTICATION,
     }
+
+
+def _roots(folders: Sequence[str]) -> dict[str, str]:
+    """Below what a node serves and accepts files; none: its own default (`ws.transfer.onnode.names`)."""
+    return {"WS_TRANSFER_ROOTS": ":".join(folders)} if folders else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 from ws.errors import UsageError
 from ws.transfer.events import Event, Started, Stream
@@ -13,7 +13,7 @@ from ws.transfer.history import History
 from ws.transfer.job import Job
 from ws.transfer.meeting import HASHES
 from ws.transfer.outcome import Outcome, Settings
-from ws.transfer.planning import AUTO, PLANES, chunk_size
+from ws.transfer.planning import PLANES, chunk_size
 from ws.transfer.remote import HERE, Remote
 from ws.transfer.running import Transfer
 from ws.transfer.targets import parse_place
@@ -25,32 +25,41 @@ class Parties(Protocol):
     def party(self, party_id: str, fresh: bool = False) -> Remote: ...
 
 
+class Options(TypedDict, total=False):
+    """How to do it; the defaults are those of a `Job`.
+
+    `plane`: auto, stream or ray; `limit`: bytes per second over all recipients; `hash`: sha256, blake3, or auto,
+    which is BLAKE3 where all have it.
+    """
+
+    plane: str
+    limit: int | None
+    overwrite: bool
+    keep_partial: bool
+    fsync: bool
+    hash: str
+
+
 def send(
     session: Parties,
     source: str,
     recipients: Sequence[str],
     *,
     dest: str | None = None,
-    plane: str = AUTO,
-    limit: int | None = None,
-    overwrite: bool = False,
-    keep_partial: bool = False,
-    fsync: bool = True,
-    hash: str = AUTO,  # noqa: A002 - as the option of `ws send`
     on_event: Callable[[Event], None] | None = None,
     history: History | None = None,
+    **options: Unpack[Options],
 ) -> Outcome:
     """Send a file or folder: `source` is NODE:PATH, or a path of this machine; recipients are ids of nodes.
 
     `dest` at each recipient is a path below one of its roots, by default its first root. A folder `data` goes to
-    `dest`/data. A file goes to `dest`, or into it where that is a folder or ends with "/". `limit`: bytes per second over
-    all recipients. `hash`: sha256, blake3, or auto: BLAKE3 where all have it. `on_event` gets every event
+    `dest`/data. A file goes to `dest`, or into it where that is a folder or ends with "/". `on_event` gets every event
     (`ws.transfer.events`), also from other threads, one at a time.
 
     Raises:
         UsageError: nobody receives it, the sender among others, or there is no such plane or hash.
     """
-    job = Job(parse_place(source), tuple(recipients), dest, plane, limit, overwrite, keep_partial, fsync, hash=hash)
+    job = Job(parse_place(source), tuple(recipients), dest, **options)
     return run(session, job, on_event=on_event, history=history)
 
 
@@ -59,17 +68,12 @@ def fetch(
     source: str,
     dest: str = ".",
     *,
-    plane: str = AUTO,
-    limit: int | None = None,
-    overwrite: bool = False,
-    keep_partial: bool = False,
-    fsync: bool = True,
-    hash: str = AUTO,  # noqa: A002 - as the option of `ws send`
     on_event: Callable[[Event], None] | None = None,
     history: History | None = None,
+    **options: Unpack[Options],
 ) -> Outcome:
     """Bring a file or folder of a node, NODE:PATH, to `dest` on this machine; the rest is as for `send`."""
-    job = Job(parse_place(source), (HERE,), dest, plane, limit, overwrite, keep_partial, fsync, hash=hash)
+    job = Job(parse_place(source), (HERE,), dest, **options)
     return run(session, job, on_event=on_event, history=history)
 
 

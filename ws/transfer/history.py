@@ -17,7 +17,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ws.errors import EnvironmentProblem, UsageError
 from ws.transfer import events, history_write
 from ws.transfer.events import Event
 from ws.transfer.history_db import open_database, state_folder
-from ws.transfer.owner import Owners
+from ws.transfer.owner import Owned, Owners
 from ws.transfer.records import TransferRecord
 
 _PROGRESS_PAUSE = 1.0
@@ -35,11 +35,15 @@ _PROGRESS_PAUSE = 1.0
 class History:
     """The history of one user. For several threads and processes at once, also after a fork.
 
+    Raises EnvironmentProblem where there can be none; unless it is `required`, it records nothing then, and says why.
+
     Attributes:
         trouble: why events could not be kept, empty where they all were; a transfer goes on without its history.
     """
 
-    def __init__(self, folder: Path | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, folder: Path | None = None, clock: Callable[[], float] = time.monotonic, *, required: bool = True
+    ) -> None:
         self.trouble = ""
         self._folder = folder or state_folder(os.environ)
         self._owners = Owners(self._folder / "locks")
@@ -48,9 +52,15 @@ class History:
         self._stored: dict[tuple[str, str], float] = {}
         self._inherited: list[sqlite3.Connection] = []
         self._connection: sqlite3.Connection | None = None
+        self._unusable: EnvironmentProblem | None = None
         self._begin_process()
-        with self._db():
-            pass
+        try:
+            with self._db():
+                pass
+        except EnvironmentProblem as problem:
+            if required:
+                raise
+            self._unusable, self.trouble = problem, _in_one_line(problem)
 
     def close(self) -> None:
         with self._lock:
@@ -60,9 +70,17 @@ class History:
 
     # For who runs a transfer
 
-    def own(self, transfer: str) -> AbstractContextManager[None]:
-        """This process runs the transfer; one that runs without an owner shows as interrupted."""
-        return self._owners.own(transfer)
+    @contextmanager
+    def own(self, transfer: str) -> Iterator[None]:
+        """This process runs the transfer; one that runs without an owner shows as interrupted.
+
+        Raises Owned where another process does.
+        """
+        with ExitStack() as held:
+            if self._unusable is None:
+                with self._telling_trouble():
+                    held.enter_context(self._owners.own(transfer))
+            yield
 
     def record(self, event: Event) -> None:
         """Keep an event and what follows from it; a subscriber of a Stream. Trouble is told by `trouble`, not raised."""
@@ -74,7 +92,8 @@ class History:
             if isinstance(event, events.Started):
                 history_write.prune(db)
         if isinstance(event, events.Started):
-            self._owners.sweep()
+            with self._telling_trouble():
+                self._owners.sweep()
 
     def wanted(self, transfer: str) -> str:
         """none, cancel or pause: what was asked of the transfer's owner. Cheap: may be asked every 0.2 s."""
@@ -159,8 +178,10 @@ class History:
         """A transfer goes on without its history."""
         try:
             yield
-        except (sqlite3.Error, EnvironmentProblem) as error:
-            self.trouble = str(error)
+        except Owned:
+            raise
+        except (sqlite3.Error, OSError, EnvironmentProblem) as error:
+            self.trouble = _in_one_line(error)
 
     @contextmanager
     def _db(self) -> Iterator[sqlite3.Connection]:
@@ -169,6 +190,8 @@ class History:
             if self._connection is not None:
                 self._inherited.append(self._connection)
             self._begin_process()
+        if self._unusable is not None:
+            raise self._unusable
         with self._lock:
             if self._connection is None:
                 self._connection = open_database(self._folder)
@@ -185,3 +208,7 @@ class History:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
+
+
+def _in_one_line(error: Exception) -> str:
+    return "; ".join(str(error).splitlines())

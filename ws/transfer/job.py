@@ -50,23 +50,27 @@ class Job:
         return asdict(self)
 
     @classmethod
+    def of(cls, record: TransferRecord) -> Job:
+        """As it was asked for. Raises UsageError where the record does not tell enough."""
+        options = dict(record.options)
+        try:
+            return cls(**{**options_of_job(options), "source": Place(**options["source"])})
+        except (KeyError, TypeError):
+            why = "its process ended before it had written down all of it"
+            raise UsageError(f"too little is known of {record.short}", why, "send it anew") from None
+
+    @classmethod
     def again(cls, record: TransferRecord, nodes: Sequence[Node]) -> Job:
         """What is left to do of a transfer: the same, to those who do not have it yet.
 
         Raises:
             UsageError: a node is not there any more, or the record does not tell enough.
         """
-        options = dict(record.options)
-        try:
-            job = cls(**{**options_of_job(options), "source": Place(**options["source"])})
-        except (KeyError, TypeError):
-            raise UsageError(f"what is known of {record.short} does not suffice to resume it", mend="send it anew") from None
-        now = {old: _found(old, job.names.get(old, ""), nodes) for old in (job.source.node, *_left(job, record))}
-        recipients = tuple(now[old] for old in _left(job, record))
+        job = cls.of(record)
         return replace(
             job,
-            source=Place(now[job.source.node], job.source.path),
-            recipients=recipients,
+            source=Place(found_now(job, job.source.node, nodes), job.source.path),
+            recipients=tuple(found_now(job, node, nodes) for node in _left(job, record)),
             algorithm=record.algorithm or None,
         ).named(nodes)
 
@@ -83,8 +87,12 @@ def _left(job: Job, record: TransferRecord) -> list[str]:
     return [recipient for recipient in job.recipients if recipient not in done]
 
 
-def _found(node_id: str, name: str, nodes: Sequence[Node]) -> str:
-    """Today's id of a node: by its name where that is its own, else the same id, where the name has not changed."""
+def found_now(job: Job, node_id: str, nodes: Sequence[Node]) -> str:
+    """Today's id of a node of the job: by its name where that is its own, else the same id, where the name has not changed.
+
+    Raises UsageError or EnvironmentProblem where it is not there any more.
+    """
+    name = job.names.get(node_id, "")
     if node_id == HERE:
         return HERE
     called = [node.id for node in nodes if node.seen.name == name and node.state.value != "dead"]

@@ -11,6 +11,10 @@ from pathlib import Path
 from ws.errors import EnvironmentProblem
 
 
+class Owned(EnvironmentProblem):
+    """Another process holds the lock."""
+
+
 class Owners:
     """Locks of one folder, a file for each transfer."""
 
@@ -19,10 +23,14 @@ class Owners:
 
     @contextmanager
     def own(self, transfer: str) -> Iterator[None]:
-        """Hold the transfer's lock; raises EnvironmentProblem where another process holds it."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Hold the transfer's lock; raises Owned, or EnvironmentProblem where there can be no locks."""
         path = self._folder / transfer
-        held = _lock(path, transfer)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held = _lock(path, transfer)
+        except OSError as error:
+            what = f"no locks can be made in {self._folder}, so that a transfer that runs shows as interrupted"
+            raise EnvironmentProblem(what, str(error), "make it writable; WS_STATE names another folder") from error
         try:
             yield
         finally:
@@ -34,7 +42,7 @@ class Owners:
         """Whether a process holds the lock."""
         try:
             asking = os.open(self._folder / transfer, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         try:
             fcntl.flock(asking, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -59,7 +67,7 @@ def _lock(path: Path, transfer: str) -> int:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(held)
-            raise EnvironmentProblem(f"another process runs the transfer {transfer[:8]}") from None
+            raise Owned(f"another process runs the transfer {transfer[:8]}") from None
         if _is_still(path, held):
             return held
         os.close(held)  # somebody swept between our opening it and locking it

@@ -34,7 +34,7 @@ def parse_place(text: str) -> Place:
     if not colon or not node or "/" in node or node in {".", ".."}:
         return _here(text)
     if not path:
-        raise UsageError(f"{text!r} names no path at {node}", mend=f"for example {node}:data/model.bin")
+        raise UsageError(f"{text!r} names no path at {node}", mend=f"for example {node}:model.bin")
     return _here(path) if node == HERE else Place(node, path)
 
 

@@ -138,7 +138,7 @@ class Roots:
             OUTSIDE_ROOTS,
             f"{path!r} is outside the folders that this node serves",
             f"these are {', '.join(self.paths)}",
-            f"use one of them, or set {ROOTS_VARIABLE} on that node",
+            f"use one of them, or set {ROOTS_VARIABLE} on that node: services.ray.transfer_roots of a config.yaml",
         )
 
     def _real_path(self, given: tuple[str, ...]) -> str:

@@ -21,6 +21,7 @@ from ws.transfer.onnode import hashing
 from ws.transfer.onnode.answers import answering, port_of, reached_all
 from ws.transfer.onnode.entries import Listing, scan
 from ws.transfer.onnode.holding import Holding
+from ws.transfer.onnode.leftover import discard_leftover
 from ws.transfer.onnode.linux import give_back_memory
 from ws.transfer.onnode.names import Place, Roots
 from ws.transfer.onnode.parts import discard_left, place_for, receiving, sending
@@ -227,6 +228,12 @@ class Party(Holding):
         """Bytes per second from now on; None: no limit."""
         self._part(tid, ready=False).limiter.set_rate(rate)
         return {}
+
+    @answering
+    def discard_named(self, tid: str, name: str, dest: str | None, chunk_size: int, chunks: int) -> dict[str, Any]:
+        """Remove what a transfer of `name` to `dest` left here whose coordinator is gone. Answers {"found": bool}."""
+        self.finish(tid)
+        return {"found": discard_leftover(self._target(dest, name, False), chunk_size, chunks)}
 
     # Blocks by Ray
 
