@@ -112,7 +112,7 @@ def cluster() -> Iterator[RayHere]:
 def test_between_actors_and_a_driver(cluster: RayHere, way: str) -> None:
     told = run(DRIVER, cluster.gcs if way == "gcs" else cluster.client)
     assert told == {
-        "progress": {"done": 18_000_000, "total": 18_000_000, "retries": 0, "source": "origin"},
+        "progress": {"done": 18_000_000, "coming": 0, "total": 18_000_000, "retries": 0, "source": "origin"},
         "pulled": True,
         "pushed": True,
         "imported": [],
