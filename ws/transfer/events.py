@@ -106,7 +106,7 @@ class Receipt:
     Attributes:
         root_hash: see docs/transfer.md for how to check it; computed by the recipient from what it wrote.
         algorithm: of the root hash: sha256 or blake3.
-        bytes: the size of all; `had` of them were in place before, and were not sent.
+        bytes: the size of all; `had` of them were in place when the transfer began, and were not sent.
         place: where it is, a path at the recipient.
         path: the chain from the sender to it.
         chunks: how many were received, `had` ones not counted.
