@@ -59,6 +59,8 @@ class Cluster:
         self.gone: set[str] = set()
         self.deaf: set[str] = set()
         """Nodes that listen nowhere."""
+        self.ports: dict[str, int] = {}
+        """Nodes with a transfer port of their own."""
         self.on_start: Callable[[NodeRemote], None] = lambda remote: None
         self._all: list[LocalRemote] = []
         self._lock = threading.Lock()
@@ -77,7 +79,9 @@ class Cluster:
                 raise TransferProblem(LOST, f"{party_id} is not there")
             known = self.remotes.get(party_id)
             if known is None or (fresh and known.dead.is_set()):
-                environ = {"WS_TRANSFER_ROOTS": str(self.root(party_id))}
+                environ = {"WS_TRANSFER_ROOTS": str(self.root(party_id)), "WS_TRANSFER_BIND": "127.0.0.1"}
+                if party_id in self.ports:
+                    environ["WS_NODE_PORTS"] = f"transfer={self.ports[party_id]}"
                 party = Party(party_id, environ=environ, listen=party_id not in self.deaf)
                 known = self.remotes[party_id] = self._keep(NodeRemote(party_id, party))
                 self.on_start(known)

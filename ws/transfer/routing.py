@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ws.transfer import planning
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.planning import Leg, Reached
 from ws.transfer.recipient import FAILED, Recipient
-from ws.transfer.remote import Remote, ask, result
+from ws.transfer.remote import Remote, ask, port_trouble, result
 from ws.transfer.sender import Sender
 
 _PROBE = 10.0
@@ -39,8 +40,13 @@ class Router:
             else:
                 legs = {leg.recipient: leg for leg in planning.plan(self._sender.id, names, self._ways, self._plane)}
             for recipient in joining:
-                recipient.leg = legs[recipient.id]
+                recipient.leg = legs[recipient.id] = self._with_trouble(legs[recipient.id])
         return [leg for leg in legs.values() if leg.recipient in names]
+
+    def _with_trouble(self, leg: Leg) -> Leg:
+        """Its `why` tells if one of the two has not the port that others know to let through."""
+        told = [trouble for name in (leg.source, leg.recipient) if (trouble := port_trouble(self.remote(name)))]
+        return replace(leg, why="; ".join([leg.why, *told]))
 
     def remote(self, name: str) -> Remote | None:
         """The party of that name, unless it has failed."""

@@ -61,6 +61,7 @@ class Party:
         self._listen = listen
         self._links = links
         self._server: Server | None = None
+        self._taken = 0  # the port that it should have, where another has it
         self._parts: dict[str, Part] = {}
         self._lock = threading.Lock()
         self._turns = Turns(MOST_BYTES)
@@ -81,6 +82,7 @@ class Party:
         return {
             "name": self.name,
             "addresses": [[self._address, self._server.port]] if self._server else [],
+            "taken": self._taken,
             "roots": list(self._roots.paths),
             "algorithms": hashing.available(),
             "pid": os.getpid(),
@@ -98,6 +100,7 @@ class Party:
         except TransferProblem:
             if self._wanted_port or not port:
                 raise
+            self._taken = port
             return Server(host, 0)
 
     @answering
