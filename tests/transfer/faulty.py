@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.transfer.onnode.copying import names
 from tests.transfer.parties import Cluster
+from tests.transfer.processes import Processes
 from ws.transfer import running
 from ws.transfer.events import Event, Progress, Stream
 from ws.transfer.onnode.hashing import digest_of
@@ -21,14 +22,14 @@ SENDER, FIRST, MIDDLE, LAST = NODES = [f"ray_node_{number}" for number in range(
 RECIPIENTS = NODES[1:]
 
 
-def give(cluster: Cluster, size: int = 6 * MIB, name: str = "a.bin") -> bytes:
+def give(cluster: Cluster | Processes, size: int = 6 * MIB, name: str = "a.bin") -> bytes:
     content = os.urandom(size)
     (cluster.root(SENDER) / name).write_bytes(content)
     return content
 
 
 def send(
-    cluster: Cluster,
+    cluster: Cluster | Processes,
     on_event: Callable[[Event], None] = lambda event: None,
     name: str = "a.bin",
     tid: str | None = None,
@@ -57,7 +58,7 @@ def in_the_middle(cluster: Cluster, fault: Callable[[str], None], recipient: str
 SLOW: dict[str, Any] = {"limit": 6 * MIB}
 
 
-def held(cluster: Cluster, name: str = "a.bin") -> dict[str, bytes | None]:
+def held(cluster: Cluster | Processes, name: str = "a.bin") -> dict[str, bytes | None]:
     """What each recipient has under the final name."""
     paths = {node: cluster.root(node) / name for node in RECIPIENTS}
     return {node: path.read_bytes() if path.exists() else None for node, path in paths.items()}

@@ -20,7 +20,6 @@ from tests.transfer.faulty import (
     SLOW,
     assert_all_have,
     give,
-    held,
     in_the_middle,
     send,
 )
@@ -197,42 +196,6 @@ def test_an_impostor_at_the_senders_address_is_found_out_and_worked_around(clust
 
 
 # Nodes
-
-
-def test_a_sender_that_is_lost_for_good_fails_all_and_the_next_try_goes_on(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(running, "ATTEMPTS", 3)
-    monkeypatch.setattr(running, "_PULL", {"streams": 2, "patience": 1.0})
-    content = give(cluster)
-
-    def lose(tid: str) -> None:
-        cluster.gone.add(SENDER)
-        cluster.remotes[SENDER].kill()
-
-    outcome = send(cluster, in_the_middle(cluster, lose), **SLOW)
-    assert outcome.state == "failed"
-    assert {problem["code"] for problem in outcome.problems.values()} == {"lost"}
-    assert held(cluster) == dict.fromkeys(RECIPIENTS)
-    cluster.gone.clear()
-    del cluster.remotes[SENDER]
-    again = send(cluster)
-    assert_all_have(cluster, again, content)
-    assert again.receipts[FIRST].had > 0
-
-
-@pytest.mark.parametrize("away", [[FIRST], [MIDDLE], [FIRST, MIDDLE]])
-def test_nodes_that_are_lost_for_good_fail_alone(cluster: Cluster, away: list[str]) -> None:
-    content = give(cluster)
-
-    def lose(tid: str) -> None:
-        for node in away:
-            cluster.gone.add(node)
-            cluster.remotes[node].kill()
-
-    outcome = send(cluster, in_the_middle(cluster, lose), **SLOW)
-    assert {node: problem["code"] for node, problem in outcome.problems.items()} == dict.fromkeys(away, "lost")
-    assert held(cluster) == {node: None if node in away else content for node in RECIPIENTS}
 
 
 def test_a_relay_that_keeps_files_of_its_own_does_not_hold_up_the_others(cluster: Cluster) -> None:

@@ -15,8 +15,9 @@ import pytest
 from tests.cluster.ray_here import RayHere
 from tests.node.stage import soon
 from ws.cluster.connect import Wish
-from ws.transfer import coordinator
+from ws.transfer import coordinator, running
 from ws.transfer import shared_actor as sharing
+from ws.transfer.events import Event, Progress
 from ws.transfer.remote import ActorRemote
 from ws.transfer.session import Session
 
@@ -191,3 +192,29 @@ def test_a_command_that_is_killed_is_resumed_at_once_and_nothing_is_left(nodes: 
     with nodes.session() as session:
         assert len(shared_actors()) == 1
         assert actor(session).call("progress", record["id"]).result(30)["problem"]["code"] == "lost"
+
+
+def test_a_node_whose_raylet_is_killed_fails_alone(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its actor ends with it, a moment later; it may not be done by then."""
+    monkeypatch.setattr(running, "ATTEMPTS", 2)
+    content = os.urandom(24 * MIB)
+    (nodes.root(1) / "raylet.bin").write_bytes(content)
+    monkeypatch.setenv("WS_TRANSFER_ROOTS", str(nodes.root(3)))
+    third = nodes.ray.start_worker("--node-name=n3")
+    nodes.ray.await_alive(3)
+    killed: list[str] = []
+
+    def kill(event: Event) -> None:
+        if isinstance(event, Progress) and event.recipient == lost.id and event.done and not killed:
+            session.party(lost.id).call("pause", event.transfer).result(30)
+            third.kill("raylet")
+            killed.append(lost.id)
+
+    with nodes.session() as session:
+        lost = next(node for node in session.nodes if node.seen.name == "n3")
+        how: dict[str, Any] = {"limit": 16 * MIB, "fsync": False, "on_event": kill}
+        outcome = coordinator.send(session, "ray_node_1:raylet.bin", ["ray_node_2", lost.id], **how)
+    assert killed
+    assert {node: problem["code"] for node, problem in outcome.problems.items()} == {lost.id: "lost"}
+    assert (nodes.root(2) / "raylet.bin").read_bytes() == content
+    assert not (nodes.root(3) / "raylet.bin").exists()
