@@ -35,7 +35,7 @@ def send(
     tid: str | None = None,
     **options: Any,
 ) -> Outcome:
-    settings = Settings(**{"fsync": False, "chunk_size": CHUNK, **options})
+    settings = Settings(**{"fsync": False, "chunk_size": CHUNK, "plane": cluster.plane, **options})
     stream = Stream(on_event)
     return running.Transfer(cluster.party, (SENDER, name), RECIPIENTS, settings, stream, tid=tid, retry_pause=0.01).run()
 
@@ -66,6 +66,8 @@ def held(cluster: Cluster | Processes, name: str = "a.bin") -> dict[str, bytes |
 
 def assert_all_have(cluster: Cluster, outcome: Outcome, content: bytes) -> None:
     assert outcome.state == "done", outcome
+    if cluster.plane != "auto":
+        assert {receipt.plane for receipt in outcome.receipts.values()} == {cluster.plane}
     assert held(cluster) == dict.fromkeys(RECIPIENTS, content)
     assert [names(cluster.root(node)) for node in RECIPIENTS] == [["a.bin"]] * 3
     hashes = b"".join(digest_of(outcome.algorithm, content[at : at + CHUNK]) for at in range(0, len(content), CHUNK))

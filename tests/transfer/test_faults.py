@@ -27,9 +27,11 @@ from tests.transfer.onnode.proxy import Proxy
 from tests.transfer.parties import Cluster, NodeRemote
 from ws.transfer import running
 from ws.transfer.events import Event, Retry
+from ws.transfer.onnode.answers import answering
 from ws.transfer.onnode.dialling import dial
 from ws.transfer.onnode.hashing import digest_of
 from ws.transfer.onnode.problems import TransferProblem
+from ws.transfer.onnode.ray_link import read_block
 from ws.transfer.onnode.serving import Server
 from ws.transfer.onnode.wire import PULLS
 
@@ -146,7 +148,11 @@ class Liar:
 def register_as(cluster: Cluster, node: str, disguise: Callable[[Any], Any]) -> None:
     remote = cluster.party(node)
     assert isinstance(remote, NodeRemote)
-    server = remote.party._server
+    party = remote.party
+    party._block = answering(  # type: ignore[method-assign]
+        lambda tid, index: read_block(disguise(party._part(tid).store), index)
+    )
+    server = party._server
     assert server
     register = server.register
     server.register = (  # type: ignore[method-assign]
@@ -154,6 +160,7 @@ def register_as(cluster: Cluster, node: str, disguise: Callable[[Any], Any]) -> 
     )
 
 
+@pytest.mark.usefixtures("either_plane")
 @pytest.mark.parametrize("lies", [lambda index: True, lambda index: index == 7], ids=["all", "one"])
 def test_what_a_relay_lies_about_is_replaced_even_where_it_was_passed_on(
     cluster: Cluster, lies: Callable[[int], bool]
@@ -198,6 +205,7 @@ def test_an_impostor_at_the_senders_address_is_found_out_and_worked_around(clust
 # Nodes
 
 
+@pytest.mark.usefixtures("either_plane")
 def test_a_relay_that_keeps_files_of_its_own_does_not_hold_up_the_others(cluster: Cluster) -> None:
     """It skips the chunks of what it keeps, and who is behind it gets them from elsewhere."""
     top = cluster.root(SENDER) / "top"
