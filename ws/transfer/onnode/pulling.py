@@ -235,8 +235,9 @@ class Puller:
     def _fetch(self, link: Any, claimed: deque[int]) -> None:
         """Fetch over one link as long as there are chunks, and no better peer; `claimed` keeps those on their way."""
         while True:
-            for index in self._claim(link.depth - len(claimed), link.name):
-                claimed.append(index)
+            more = self._claim(link.depth - len(claimed), link.name)
+            claimed.extend(more)  # all of them are given back where asking for one fails
+            for index in more:
                 link.ask(index)
             if not claimed:
                 return
