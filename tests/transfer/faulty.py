@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.transfer.onnode.copying import names
 from tests.transfer.parties import Cluster
+from tests.transfer.processes import Processes
 from ws.transfer import running
 from ws.transfer.events import Event, Progress, Stream
 from ws.transfer.onnode.hashing import digest_of
@@ -22,14 +23,14 @@ SENDER, FIRST, MIDDLE, LAST = NODES = [f"ray_node_{number}" for number in range(
 RECIPIENTS = NODES[1:]
 
 
-def give(cluster: Cluster, size: int = 6 * MIB, name: str = "a.bin") -> bytes:
+def give(cluster: Cluster | Processes, size: int = 6 * MIB, name: str = "a.bin") -> bytes:
     content = os.urandom(size)
     (cluster.root(SENDER) / name).write_bytes(content)
     return content
 
 
 def send(
-    cluster: Cluster,
+    cluster: Cluster | Processes,
     on_event: Callable[[Event], None] = lambda event: None,
     name: str = "a.bin",
     tid: str | None = None,
@@ -37,7 +38,7 @@ def send(
     **options: Any,
 ) -> Outcome:
     """From the sender's folder; `source` HERE: by this machine, that nobody can dial."""
-    settings = Settings(**{"fsync": False, "chunk_size": CHUNK, **options})
+    settings = Settings(**{"fsync": False, "chunk_size": CHUNK, "plane": cluster.plane, **options})
     stream = Stream(on_event)
     path = str(cluster.root(SENDER) / name) if source == HERE else name
     return running.Transfer(cluster.party, (source, path), RECIPIENTS, settings, stream, tid=tid, retry_pause=0.01).run()
@@ -61,7 +62,7 @@ def in_the_middle(cluster: Cluster, fault: Callable[[str], None], recipient: str
 SLOW: dict[str, Any] = {"limit": 6 * MIB}
 
 
-def held(cluster: Cluster, name: str = "a.bin") -> dict[str, bytes | None]:
+def held(cluster: Cluster | Processes, name: str = "a.bin") -> dict[str, bytes | None]:
     """What each recipient has under the final name."""
     paths = {node: cluster.root(node) / name for node in RECIPIENTS}
     return {node: path.read_bytes() if path.exists() else None for node, path in paths.items()}
@@ -69,6 +70,8 @@ def held(cluster: Cluster, name: str = "a.bin") -> dict[str, bytes | None]:
 
 def assert_all_have(cluster: Cluster, outcome: Outcome, content: bytes) -> None:
     assert outcome.state == "done", outcome
+    if cluster.plane != "auto":
+        assert {receipt.plane for receipt in outcome.receipts.values()} == {cluster.plane}
     assert held(cluster) == dict.fromkeys(RECIPIENTS, content)
     assert [names(cluster.root(node)) for node in RECIPIENTS] == [["a.bin"]] * 3
     hashes = b"".join(digest_of(outcome.algorithm, content[at : at + CHUNK]) for at in range(0, len(content), CHUNK))

@@ -8,9 +8,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.transfer.made_up_ray import MadeUpActor
 from ws.transfer.here import HereParty
 from ws.transfer.onnode.party import Party
 from ws.transfer.onnode.problems import LOST, TransferProblem
+from ws.transfer.onnode.ray_link import links
 from ws.transfer.remote import HERE, LocalRemote, Remote
 
 R = TypeVar("R", bound=LocalRemote)
@@ -26,6 +28,7 @@ class NodeRemote(LocalRemote):
         """It is alive, as far as anyone can tell, and answers nothing any more."""
         self.calls: list[str] = []
         self.before: Callable[[str], None] = lambda method: None
+        self.actor = MadeUpActor(self.call)
 
     def call(self, method: str, *args: Any) -> Future[Any]:
         self.calls.append(method)
@@ -58,6 +61,8 @@ class NodeRemote(LocalRemote):
 class Cluster:
     """As a `Session`: `party` gives each node's, each with a folder of its own as root."""
 
+    plane = "auto"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.remotes: dict[str, NodeRemote] = {}
@@ -65,6 +70,8 @@ class Cluster:
         self.gone: set[str] = set()
         self.deaf: set[str] = set()
         """Nodes that listen nowhere."""
+        self.ports: dict[str, int] = {}
+        """Nodes with a transfer port of their own."""
         self.on_start: Callable[[NodeRemote], None] = lambda remote: None
         self._all: list[LocalRemote] = []
         self._lock = threading.Lock()
@@ -77,14 +84,16 @@ class Cluster:
     def party(self, party_id: str, fresh: bool = False) -> Remote:
         with self._lock:
             if party_id == HERE:
-                self.here = self.here or self._keep(LocalRemote(HERE, HereParty()))
+                self.here = self.here or self._keep(LocalRemote(HERE, HereParty(links)))
                 return self.here
             if party_id in self.gone:
                 raise TransferProblem(LOST, f"{party_id} is not there")
             known = self.remotes.get(party_id)
             if known is None or (fresh and known.dead.is_set()):
-                environ = {"WS_TRANSFER_ROOTS": str(self.root(party_id))}
-                party = Party(party_id, environ=environ, listen=party_id not in self.deaf)
+                environ = {"WS_TRANSFER_ROOTS": str(self.root(party_id)), "WS_TRANSFER_BIND": "127.0.0.1"}
+                if party_id in self.ports:
+                    environ["WS_NODE_PORTS"] = f"transfer={self.ports[party_id]}"
+                party = Party(party_id, environ=environ, listen=party_id not in self.deaf, links=links)
                 known = self.remotes[party_id] = self._keep(NodeRemote(party_id, party))
                 self.on_start(known)
             return known

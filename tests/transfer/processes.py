@@ -101,6 +101,8 @@ class ProcessRemote:
 class Processes:
     """As a `Session`: each node is a process with a folder of its own as root."""
 
+    plane = "auto"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.remotes: dict[str, ProcessRemote] = {}

@@ -164,13 +164,14 @@ def run_with_fault(
                 if node not in cluster.gone and not cluster.remotes[node].dead.is_set():
                     cluster.remotes[node].party.limit(event.transfer, None)
 
-    settings = Settings(fsync=False, limit=RATE, **options)
+    settings = Settings(fsync=False, limit=RATE, plane=cluster.plane, **options)
     ran = running.Transfer(cluster.party, source, recipients, settings, Stream(take), retry_pause=0.01)
     outcome = ran.run()
     assert once.is_set()
     return outcome, kinds(events)
 
 
+@pytest.mark.usefixtures("either_plane")
 @pytest.mark.parametrize("victim", [SENDER, "ray_node_2", "ray_node_3"])
 def test_whoever_dies_in_the_middle_is_started_again_and_all_have_it(cluster: Cluster, victim: str) -> None:
     content = give(cluster, size=SIZE)
@@ -181,6 +182,7 @@ def test_whoever_dies_in_the_middle_is_started_again_and_all_have_it(cluster: Cl
         assert left_over(cluster, node) == ["a.bin"]
 
 
+@pytest.mark.usefixtures("either_plane")
 def test_a_node_that_stays_away_fails_alone(cluster: Cluster) -> None:
     content = give(cluster, size=SIZE)
 
@@ -227,6 +229,7 @@ def test_a_second_try_takes_up_what_is_there(cluster: Cluster) -> None:
     assert left_over(cluster, "ray_node_2") == ["a.bin"]
 
 
+@pytest.mark.usefixtures("either_plane")
 @pytest.mark.parametrize("keep", [False, True])
 def test_cancel_leaves_nothing_unless_that_is_wanted(cluster: Cluster, keep: bool) -> None:
     give(cluster, size=30 * MIB)
@@ -238,7 +241,7 @@ def test_cancel_leaves_nothing_unless_that_is_wanted(cluster: Cluster, keep: boo
         if isinstance(event, Progress) and event.done:
             wanted[0] = "cancel"
 
-    settings = Settings(fsync=False, limit=20 * MIB, keep_partial=keep)
+    settings = Settings(fsync=False, limit=20 * MIB, keep_partial=keep, plane=cluster.plane, chunk_size=MIB)
     ran = running.Transfer(
         cluster.party, (SENDER, "a.bin"), OTHERS[:2], settings, Stream(cancel), wanted=lambda: wanted[0], retry_pause=0.01
     )
@@ -250,6 +253,7 @@ def test_cancel_leaves_nothing_unless_that_is_wanted(cluster: Cluster, keep: boo
         assert left_over(cluster, node) == (["a.bin.part", "a.bin.part.journal"] if keep else [])
 
 
+@pytest.mark.usefixtures("either_plane")
 def test_pause_holds_it_until_it_is_resumed(cluster: Cluster) -> None:
     content = give(cluster, size=48 * MIB)
     told: list[str] = []
@@ -264,7 +268,7 @@ def test_pause_holds_it_until_it_is_resumed(cluster: Cluster) -> None:
         if event.kind == "resumed":
             cluster.remotes["ray_node_2"].party.limit(event.transfer, None)
 
-    settings = Settings(fsync=False, limit=RATE)
+    settings = Settings(fsync=False, limit=RATE, plane=cluster.plane)
     ran = running.Transfer(
         cluster.party, (SENDER, "a.bin"), ["ray_node_2"], settings, Stream(on_event), wanted=lambda: wanted[0]
     )

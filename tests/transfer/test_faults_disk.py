@@ -27,6 +27,7 @@ from tests.transfer.faulty import (
 from tests.transfer.onnode.copying import names, picture, small_disk
 from tests.transfer.parties import Cluster, NodeRemote
 
+pytestmark = pytest.mark.usefixtures("either_plane")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
 

@@ -375,3 +375,31 @@ def test_this_machine_takes_any_path_of_its_user(made: list[Party], tmp_path: Pa
     (tmp_path / "link").symlink_to("real")
     assert here.accept(TID, {**spec, "dest": str(tmp_path / "link")})["place"] == str(tmp_path / "real" / "x")
     assert here.offer("cd" * 16, str(tmp_path / "a" / "x"), SECRET, {})["name"] == "x"
+
+
+def test_pulls_of_one_node_wait_for_their_turn(made: list[Party], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is paused has all the memory that there is, until it ends."""
+    monkeypatch.setattr(party_module, "MOST_BYTES", MIB)
+    sender, recipient, spec = pair(made, tmp_path)
+    peers = [{"name": "a", "addresses": sender.start()["addresses"], "origin": True}]
+    other = "cd" * 16
+    (tmp_path / "a" / "y").write_bytes(b"y")
+    offered = sender.offer(other, "y", SECRET, {"chunk_size": MIB})
+    recipient.accept(TID, spec)
+    recipient.accept(other, {**spec, "listing": offered["listing"]})
+    recipient.pause(TID)
+    answers: dict[str, Any] = {}
+    threads = {
+        tid: threading.Thread(target=lambda tid=tid: answers.update({tid: recipient.pull(tid, peers)}))  # type: ignore[misc]
+        for tid in (TID, other)
+    }
+    threads[TID].start()
+    while recipient._part(TID).puller is None:
+        threads[TID].join(0.01)
+    threads[other].start()
+    threads[other].join(0.2)
+    assert (answers, recipient.progress(other)["done"]) == ({}, 0)
+    recipient.finish(TID)
+    threads[other].join(30)
+    assert answers[other]["done"] == 1
+    threads[TID].join(30)

@@ -44,7 +44,7 @@ class LocalRemote:
         self.id = party_id
         self.party = party
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=party_id)
-        about = answer_of(party.start(), party_id)
+        self.about = about = answer_of(party.start(), party_id)
         self.addresses: list[list[Any]] = about["addresses"]
         self.algorithms = algorithms_of(about)
 
@@ -75,6 +75,14 @@ class ActorRemote:
 def algorithms_of(about: Mapping[str, Any]) -> frozenset[str]:
     """What a party says at its start; an older one, made by a user, says nothing of it."""
     return frozenset(about.get("algorithms", [SHA256]))
+
+
+def port_trouble(remote: Remote | None) -> str:
+    """Where it has another port than it should have, and others may not get through to that: so in words; else empty."""
+    taken = getattr(remote, "about", {}).get("taken")
+    if remote is None or not taken or not remote.addresses:
+        return ""
+    return f"{remote.id}'s transfer port {taken} is taken there, it listens at {remote.addresses[0][1]}"
 
 
 def ask(remote: Remote, method: str, *args: Any) -> Future[Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from ws.transfer import planning
 from ws.transfer.onnode.problems import BAD_CHUNK, STALLED, UNREACHABLE, TransferProblem
 from ws.transfer.planning import Leg, Reached
 from ws.transfer.recipient import FAILED, Recipient
-from ws.transfer.remote import Remote, ask, failed, lost, result
+from ws.transfer.remote import Remote, ask, failed, lost, port_trouble, result
 from ws.transfer.sender import Sender
 
 _PROBE = 10.0
@@ -41,8 +42,13 @@ class Router:
             else:
                 legs = {leg.recipient: leg for leg in planning.plan(self._sender.id, names, self._ways, self._plane)}
             for recipient in joining:
-                recipient.leg = legs[recipient.id]
+                recipient.leg = legs[recipient.id] = self._with_trouble(legs[recipient.id])
         return [leg for leg in legs.values() if leg.recipient in names]
+
+    def _with_trouble(self, leg: Leg) -> Leg:
+        """Its `why` tells if one of the two has not the port that others know to let through."""
+        told = [trouble for name in (leg.source, leg.recipient) if (trouble := port_trouble(self.remote(name)))]
+        return replace(leg, why="; ".join([leg.why, *told]))
 
     def remote(self, name: str) -> Remote | None:
         """The party of that name, unless it has failed."""

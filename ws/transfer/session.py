@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -18,21 +16,20 @@ from ws.errors import EnvironmentProblem
 from ws.node.secret import Token, revealed
 from ws.transfer.entrance import Entrance, find_entrance
 from ws.transfer.here import HereParty
-from ws.transfer.onnode.casting import NAMESPACE, ON_DEMAND, CastingNode
+from ws.transfer.onnode.casting import NAMESPACE
 from ws.transfer.onnode.problems import LOST, TransferProblem
 from ws.transfer.onnode.ray_link import links
 from ws.transfer.remote import HERE, ActorRemote, LocalRemote, Remote, answer_of, lost
+from ws.transfer.shared_actor import shared_actor
 
 _ATTEMPTS = 3
-_START = 90.0
-"""Seconds that an actor may take to start: a busy node needs some for a new process alone."""
 _ANSWER = 10.0
 _UPSTREAM = ("Initialization failure from server", "Starting Ray client server failed")
 """https://github.com/ray-project/ray/issues/63202"""
 
 
 class Session:
-    """One connection; made by `open`. Methods may be called from several threads. `close` ends it and its actors."""
+    """One connection; made by `open`, ended by `close`. Methods may be called from several threads."""
 
     def __init__(self, entrance: Entrance) -> None:
         self.where = entrance.address
@@ -41,8 +38,6 @@ class Session:
         self._lock = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
         self._parties: dict[str, Remote] = {}
-        self._name = secrets.token_hex(3)
-        self._made = 0
         self._theirs: dict[str, tuple[Any, dict[str, Any]]] | None = None
         self._look()
 
@@ -65,7 +60,9 @@ class Session:
             return tuple(self._tracker.nodes())
 
     def party(self, party_id: str, fresh: bool = False) -> Remote:
-        """The party `here`, or of the node of that id; `fresh`: the last one is gone. Started where there is none.
+        """The party `here`, or of the node of that id, started where there is none, or none any more.
+
+        `fresh`: it was missed, and the cluster is looked at anew.
 
         Raises:
             TransferProblem: lost, where the node is not there or does not start an actor.
@@ -74,14 +71,14 @@ class Session:
             making = self._making.setdefault(party_id, threading.Lock())
         with making:
             known = self._parties.get(party_id)
-            if known is not None and not (fresh and _is_gone(known)):
+            if known is not None and _answers(known):
                 return known
             made = self._here() if party_id == HERE else self._on(party_id, fresh=fresh)
             self._parties[party_id] = made
             return made
 
     def close(self) -> None:
-        """Disconnect; what runs on the nodes for this session ends with it."""
+        """Disconnect. The actors on the nodes stay for others, and for the next one, until they are idle for a while."""
         import ray
 
         for remote in self._parties.values():
@@ -116,22 +113,11 @@ class Session:
             raise TransferProblem(LOST, f"{node_id} is not there", "the cluster takes it for dead", "ws nodes")
         if not fresh and (theirs := self._casting_nodes().get(node.seen.node_id)):
             return ActorRemote(node_id, *theirs, name=node.seen.name)
-        return self._start(node)
-
-    def _start(self, node: Node) -> Remote:
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        with self._lock:
-            self._made += 1
-            name = f"{ON_DEMAND}{node.id}-{self._name}-{self._made}"
-        where = NodeAffinitySchedulingStrategy(node.seen.node_id, soft=False)
         try:
-            actor = CastingNode.options(scheduling_strategy=where).remote(name, 0)
-            about = ray.get(actor.start.remote(), timeout=_START)
+            actor, about = shared_actor(node.seen.node_id, node.seen.name)
         except Exception as error:  # Ray raises many kinds
             raise lost(node.id, f"no actor starts there: {_first_line(error)}") from error
-        return ActorRemote(node.id, actor, answer_of(about, node.id), name=node.seen.name)
+        return ActorRemote(node.id, actor, about, name=node.seen.name)
 
     def _casting_nodes(self) -> dict[str, tuple[Any, dict[str, Any]]]:
         """Those that users made, by Ray's id of their node: asked once, as they tell where they are."""
@@ -222,7 +208,7 @@ def _seen(info: dict[str, Any]) -> SeenNode:
 
 
 def _is_theirs(named: dict[str, str]) -> bool:
-    return named["namespace"] == NAMESPACE and not named["name"].startswith(ON_DEMAND)
+    return named["namespace"] == NAMESPACE and not named["name"].startswith("ws-")  # made by an older version of ours
 
 
 def _casting_node(name: str) -> Any:
@@ -246,13 +232,12 @@ def _answered(ref: Any) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def _is_gone(remote: Remote) -> bool:
-    """Whether it does not answer any more; here always does."""
+def _answers(remote: Remote) -> bool:
+    """Here always does; an actor of ours may have ended since it was used."""
     if isinstance(remote, LocalRemote):
-        return False
-    deadline = time.monotonic() + _ANSWER
-    try:
-        answer_of(remote.call("start").result(deadline - time.monotonic()), remote.id)
-    except Exception:  # whatever Ray raises
         return True
-    return False
+    try:
+        answer_of(remote.call("start").result(_ANSWER), remote.id)
+    except Exception:  # whatever Ray raises
+        return False
+    return True

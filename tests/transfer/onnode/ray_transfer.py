@@ -24,7 +24,7 @@ HOLE = 2
 
 
 class Layout:
-    count, total = COUNT, COUNT * SIZE
+    count, total, chunk_size = COUNT, COUNT * SIZE, SIZE
 
     def length(self, index: int) -> int:
         return SIZE

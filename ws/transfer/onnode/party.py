@@ -25,16 +25,16 @@ from ws.transfer.onnode.leftover import discard_leftover
 from ws.transfer.onnode.linux import give_back_memory
 from ws.transfer.onnode.names import Place, Roots
 from ws.transfer.onnode.parts import discard_left, place_for, receiving, sending
-from ws.transfer.onnode.problems import BUSY, LOST, UNREACHABLE, TransferProblem
+from ws.transfer.onnode.problems import LOST, UNREACHABLE, TransferProblem
 from ws.transfer.onnode.pulling import Puller
 from ws.transfer.onnode.ray_link import as_values, from_values, read_block
 from ws.transfer.onnode.serving import Server, keep_serving
+from ws.transfer.onnode.turns import Turns
 
 LEASE = 20.0
 """Seconds after which a transfer that nobody asks about is given up: whoever coordinates it is gone."""
-MOST_PULLS = 16
-"""Pulls at once on one node: with two streams each, what bounds its buffers."""
-_WAIT_FOR_TURN = 60.0
+MOST_BYTES = 256 << 20
+"""What all pulls of one node together may have in memory; who comes then waits for its turn."""
 _WATCH = 1.0
 
 
@@ -62,7 +62,8 @@ class Party(Holding):
         self._wanted_port = port
         self._listen = listen
         self._links = links
-        self._turns = threading.BoundedSemaphore(MOST_PULLS)
+        self._taken = 0  # the port that it should have, where another has it
+        self._turns = Turns(MOST_BYTES)
         self._stopped = threading.Event()
         self._started = False
 
@@ -80,6 +81,7 @@ class Party(Holding):
         return {
             "name": self.name,
             "addresses": [[self._address, self._server.port]] if self._server else [],
+            "taken": self._taken,
             "roots": list(self._roots.paths),
             "algorithms": hashing.available(),
             "pid": os.getpid(),
@@ -97,6 +99,7 @@ class Party(Holding):
         except TransferProblem:
             if self._wanted_port or not port:
                 raise
+            self._taken = port
             return Server(host, 0)
 
     @answering
@@ -154,25 +157,23 @@ class Party(Holding):
     def pull(self, tid: str, peers: Sequence[Mapping[str, Any]], options: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Receive all that is missing, from `peers` (see `pulling.Puller`); returns when all is there, or in vain.
 
+        Waits for its turn where others of this node have all of MOST_BYTES.
+
         Options: streams, stall, patience.
         """
         part = self._part(tid)
-        if not self._turns.acquire(timeout=_WAIT_FOR_TURN):
-            raise TransferProblem(BUSY, f"{self.name} is busy with {MOST_PULLS} other transfers", mend="try again later")
-        try:
-            puller = Puller(
-                part.sink,
-                bytes.fromhex(tid),
-                part.secret,
-                [dict(peer) for peer in peers if peer["name"] not in part.liars],
-                limiter=part.limiter,
-                links=self._links if any(peer.get("actor") for peer in peers) else None,
-                name=self.name,
-                **(options or {}),
-            )
+        puller = Puller(
+            part.sink,
+            bytes.fromhex(tid),
+            part.secret,
+            [dict(peer) for peer in peers if peer["name"] not in part.liars],
+            limiter=part.limiter,
+            links=self._links if any(peer.get("actor") for peer in peers) else None,
+            name=self.name,
+            **(options or {}),
+        )
+        with self._turns.turn(puller.bytes_in_flight, part.stop):
             part.run(puller)
-        finally:
-            self._turns.release()
         return part.progress()
 
     @answering

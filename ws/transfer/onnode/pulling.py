@@ -16,10 +16,13 @@ from ws.transfer.onnode.claims import Claims
 from ws.transfer.onnode.limiter import Limiter
 from ws.transfer.onnode.link import BUFFER, PeerFailed
 from ws.transfer.onnode.problems import BAD_CHUNK, BUSY, CANCELLED, NOT_READABLE, SOURCE_CHANGED, STALLED, TransferProblem
+from ws.transfer.onnode.ray_link import DEPTH
 from ws.transfer.onnode.ways import DIAL_TIME, Waiting, Ways
 
 _BEAT = 0.5  # seconds between two looks at whether anything moves
 _BREATH = 0.05
+_MOST = 64 << 20  # bytes that one transfer may have in memory
+_LEAST = 8 << 20  # what the kernel may hold for its connections, whatever we hold
 _FINAL = frozenset({SOURCE_CHANGED, NOT_READABLE})  # what the origin says of its source: nobody can give the rest
 OnEvent = Callable[[str, dict[str, Any]], None]
 
@@ -29,11 +32,13 @@ class Puller:
 
     Args:
         peers: preferred first, {"name", "addresses": [[host, port], …], "origin": bool}; without addresses: it dials us.
-        streams: connections at once; each has 1 MiB of buffer.
+        streams: connections at once, fewer where chunks are large; each has 1 MiB of buffer.
         stall, patience: see `choice.Timing`.
         on_event: called from the streams with ("source", {"peer"}) and ("retry", {"peer", "code", "why"}).
         links: makes the link to a peer with an "actor", which is not reached by TCP; see `ray_link.links`.
         name: what we call ourselves to the peers.
+
+    Attributes: `bytes_in_flight`: what it may have in memory at once.
     """
 
     def __init__(
@@ -53,7 +58,9 @@ class Puller:
     ) -> None:
         self.sink = sink
         self.received = 0  # bytes that came, to be told to those who wait for us
-        self._streams = streams
+        each = BUFFER + (DEPTH * sink.layout.chunk_size if links else 0)  # blocks of Ray come as a whole
+        self._streams = max(1, min(streams, _MOST // each))
+        self.bytes_in_flight = max(_LEAST, self._streams * each)
         self._stall = stall
         self._on_event = on_event or (lambda kind, data: None)
         self._changed = threading.Condition()
@@ -233,8 +240,9 @@ class Puller:
     def _fetch(self, link: Any, claimed: deque[int]) -> None:
         """Fetch over one link as long as there are chunks, and no better peer; `claimed` keeps those on their way."""
         while True:
-            for index in self._claim(link.depth - len(claimed), link.name):
-                claimed.append(index)
+            more = self._claim(link.depth - len(claimed), link.name)
+            claimed.extend(more)  # all of them are given back where asking for one fails
+            for index in more:
                 link.ask(index)
             if not claimed:
                 return

@@ -22,6 +22,8 @@ from ws.transfer.onnode.problems import BAD_CHUNK, CANCELLED, LOST, STALLED, Tra
 
 PIECE = 96 * 1024
 """Bytes. Ray's own limit for an object inside an answer is 100 KiB, all told."""
+DEPTH = 2
+"""Blocks in flight by one link."""
 _SILENCE = 10.0  # seconds without a sign of life from an actor that owes something
 _SLOWEST = 300.0  # seconds for one block, however alive its actor is
 _TICK = 0.5
@@ -122,7 +124,7 @@ def links(
 class RayLink:
     """As TcpLink. Two streams have 4 blocks in flight."""
 
-    depth = 2
+    depth = DEPTH
 
     def __init__(
         self,
