@@ -23,7 +23,7 @@ NAMESPACE = "castray"
 _LOOK = 1.0
 _THREADS = 32
 _LONG, _BLOCKS = "long", "blocks"
-_GROUPS = {_LONG: 96, _BLOCKS: 4}
+_GROUPS = {_LONG: 96, _BLOCKS: 2}
 """Threads for the methods that may take long, so that many of them leave one for the others, and for those that carry
 blocks: each thread's share of memory stays as large as the block it carried last."""
 
