@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Contest:
 
     def run(self, rounds: int) -> None:
         wanted = digest(self.nodes[0], f"{DATA}/{self.name}")
-        order = list(self.actions)
+        order, shuffled = list(self.actions), random.Random(rounds)
         for number in range(rounds + 1):
             for tool in order:
                 clear(self.nodes)
@@ -53,7 +54,7 @@ class Contest:
                 for node in self.copied_to[tool]:
                     if digest(node, f"{DATA}/in/{self.name}") != wanted:
                         raise SystemExit(f"{tool}: the copy at {node.hostname} differs")
-            order.append(order.pop(0))
+            shuffled.shuffle(order)
             told = ", ".join(f"{tool} {figures.seconds[-1]:.2f}" for tool, figures in self.figures.items() if number)
             note(f"{self.title}, round {number}: {told}" if number else f"{self.title}: warm")
         clear(self.nodes)
