@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from common import machine
-from transfer_contest import MIB, Contest
+from transfer_contest import MIB, Contest, put_aside
 from transfer_links import check_rate, pin_congestion_control, shape
 from transfer_nodes import BASE, DATA, Node, cluster, note
 from transfer_ours import Ours
@@ -60,10 +60,12 @@ def unicast(folder: Path, rounds: int, scale: float) -> list[bool]:
 def files(folder: Path, rounds: int, scale: float) -> list[bool]:
     count = int(FILES * scale)
     with pair(folder, outside=False) as (ours, (sender, recipient), congestion):
+        for node in (sender, recipient):
+            node.use_new_disk(folder / f"{node.hostname}.ext4", (rounds + 2) * 2 * count)
         make = f"import os\nfor n in range({count}): open(f'{DATA}/many/{{n:05}}', 'wb').write(os.urandom({FILE_SIZE}))"
         sender.run(f'mkdir {DATA}/many && python3 -c "{make}" && sync -f {DATA}')
         title = f"{count} files of {FILE_SIZE // 1024} KiB, node to node, {congestion}"
-        contest = Contest(title, (sender, recipient), "many", count * FILE_SIZE)
+        contest = Contest(title, (sender, recipient), "many", count * FILE_SIZE, tidy=put_aside)
         contest.add(STREAM, partial(ours.send, sender, [recipient], "many", "stream"), [recipient])
         contest.add_peers([RSYNC_DAEMON], sender, [recipient])
         contest.run(rounds)

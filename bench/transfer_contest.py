@@ -16,11 +16,15 @@ MIB = 1 << 20
 FEWEST = 7
 """Rounds that a verdict takes."""
 Action = Callable[[], float | None]
+Tidy = Callable[[Sequence[Node]], None]
 
 
 @dataclass
 class Contest:
-    """Tools that take turns at sending DATA/`name`, which is `size` bytes; `nodes`: all that work, the sender first."""
+    """Tools that take turns at sending DATA/`name`, which is `size` bytes; `nodes`: all that work, the sender first.
+
+    `tidy` makes room for the next copy.
+    """
 
     title: str
     nodes: Sequence[Node]
@@ -30,6 +34,7 @@ class Contest:
     copied_to: dict[str, Sequence[Node]] = field(default_factory=dict)
     says: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Figures] = field(default_factory=dict)
+    tidy: Tidy | None = None
 
     def add(self, tool: str, action: Action, copied_to: Sequence[Node], says: str = "") -> None:
         self.actions[tool], self.copied_to[tool], self.says[tool] = action, copied_to, says
@@ -49,7 +54,7 @@ class Contest:
         order, shuffled = list(self.actions), random.Random(rounds)
         for number in range(rounds + 1):
             for tool in order:
-                clear(self.nodes)
+                (self.tidy or clear)(self.nodes)
                 measure(self.figures[tool], self.nodes, self.actions[tool], counts=number > 0)
                 for node in self.copied_to[tool]:
                     if digest(node, f"{DATA}/in/{self.name}") != wanted:
@@ -93,6 +98,12 @@ def digest(node: Node, path: str) -> str:
     """Of a file's or a folder's content, names within a folder included."""
     found = f"find {path.rsplit('/', 1)[1]} -type f -print0 | sort -z | xargs -0 -n 1000 sha256sum"
     return node.run(f"set -o pipefail; cd {path.rsplit('/', 1)[0]} && {found} | sha256sum")
+
+
+def put_aside(nodes: Sequence[Node]) -> None:
+    """As `clear`, and deletes nothing; see `Node.use_new_disk`."""
+    for node in nodes:
+        node.run(f"mkdir -p {DATA}/old && mv {DATA}/in $(mktemp -d -p {DATA}/old) && mkdir {DATA}/in; sync -f {DATA}")
 
 
 def clear(nodes: Sequence[Node]) -> None:

@@ -14,7 +14,7 @@ from ws.transfer.onnode.layout import Layout
 from ws.transfer.onnode.problems import NOT_READABLE, SOURCE_CHANGED, TransferProblem
 from ws.transfer.onnode.tree import READING, Tree
 
-PIECE = 1 << 20  # bytes
+PIECE = 512 << 10  # bytes
 _MOST_BUFFERS = 8
 
 

@@ -16,7 +16,7 @@ from ws.transfer.onnode import wire
 from ws.transfer.onnode.limiter import Limiter
 from ws.transfer.onnode.problems import BAD_CHUNK, LOST, TransferProblem
 
-BUFFER = 1024 * 1024
+BUFFER = 512 << 10
 OnWait = Callable[[int, int], None]
 OnMoved = Callable[[int], None]
 """Told of bytes as they come in, and of 0 where none can come but nobody is to blame."""
