@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ BASE, SUBNET, TEST_SUBNET = 23300, "172.26.132.0/24", "172.26.133.0/24"
 """Number 33 among the sandboxes of tests/clusters.py, so that nothing collides."""
 CLIENT_PORT = BASE + 93
 DATA = "/home/ray/data"
-SAMPLE_EVERY = 0.1  # seconds between two looks at the nodes' memory
+SAMPLE_EVERY = 0.1
+"""Seconds between two looks at a node's memory; one node after the other, for the kernel adds up anew at each look."""
 
 CONFIG = """
 project: {{name: {name}}}
@@ -107,7 +109,7 @@ class Node:
         device = said("losetup", "--find", "--show", str(image))
         try:
             number = " ".join(said("stat", "--format", "%Hr %Lr", device).split())
-            script = f"mknod /tmp/disk b {number} && mount /tmp/disk {DATA} && install -d -o ray {DATA}/in && chown ray {DATA}"
+            script = f"mknod /tmp/disk b {number} && mount /tmp/disk {DATA} && mkdir {DATA}/in && chown ray {DATA} {DATA}/in"
             said("nsenter", "--target", str(self.pid), "--mount", "sh", "-c", script)
         finally:
             said("losetup", "--detach", device)  # as soon as nothing has it mounted
@@ -149,9 +151,10 @@ def measure(figures: Figures, nodes: Sequence[Node], action: Callable[[], Any], 
     used, ended = [0] * len(nodes), threading.Event()
 
     def sample() -> None:
-        while not ended.wait(SAMPLE_EVERY):
-            for index, node in enumerate(nodes):
-                used[index] = max(used[index], node.memory() - idle[index])
+        for index in cycle(range(len(nodes))):
+            if ended.wait(SAMPLE_EVERY):
+                return
+            used[index] = max(used[index], nodes[index].memory() - idle[index])
 
     sampler = threading.Thread(target=sample)
     cpu = _cpu(nodes)

@@ -100,7 +100,7 @@ def test_a_link_in_the_chain_that_stays_cut_is_gone_round(cluster: Cluster, wire
 def test_all_links_cut_for_longer_than_anyone_waits(
     cluster: Cluster, wires: dict[str, Proxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "_PULL", {"streams": 2, "patience": 0.5})
+    monkeypatch.setattr(running, "_PATIENCE", 0.5)
     content = give(cluster)
 
     def cut(tid: str) -> None:

@@ -23,7 +23,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "ATTEMPTS", 3)
-    monkeypatch.setattr(running, "_PULL", {"streams": 2, "patience": 2.0})
+    monkeypatch.setattr(running, "_PATIENCE", 2.0)
 
 
 def lose_in_the_middle(nodes: Processes, *victims: str) -> None:

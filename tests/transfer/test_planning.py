@@ -130,3 +130,7 @@ def test_a_late_one_joins_behind_the_others() -> None:
 
 def test_chains_have_small_chunks() -> None:
     assert [planning.chunk_size(count) for count in (1, 2, 3, 8)] == [8 << 20, 8 << 20, 2 << 20, 2 << 20]
+
+
+def test_a_chain_takes_one_chunk_after_the_other() -> None:
+    assert [planning.streams(count) for count in (1, 2, 3, 8)] == [2, 2, 1, 1]

@@ -73,7 +73,7 @@ def test_one_that_reaches_the_recipient_but_serves_it_no_more_is_asked_once(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is alive and dials, so that a plan has it as the source; it answers that it knows nothing of the transfer."""
-    monkeypatch.setattr(running, "_PULL", {"streams": 2, "patience": 1.5})
+    monkeypatch.setattr(running, "_PATIENCE", 1.5)
     content = give(cluster)
 
     def drop(tid: str) -> None:

@@ -68,6 +68,12 @@ def chunk_size(recipients: int) -> int:
     return SMALL_CHUNK if recipients > _LONG_CHAIN else CHUNK
 
 
+def streams(recipients: int) -> int:
+    """Connections of each recipient of so many. In a chain one: of two chunks side by side, neither can be passed on until
+    both are nearly there."""
+    return 1 if recipients > _LONG_CHAIN else 2
+
+
 def first_question(sender: str, recipients: Sequence[str], listening: frozenset[str]) -> Question:
     """The ways that the chain wants to go: each recipient to the sender, and to those before it.
 

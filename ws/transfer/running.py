@@ -40,8 +40,7 @@ from ws.transfer.ticker import Ticker
 
 ATTEMPTS = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
-_STREAMS = 2
-_PULL = {"streams": _STREAMS, "patience": 20.0}
+_PATIENCE = 20.0
 
 
 class Transfer:
@@ -65,6 +64,7 @@ class Transfer:
         self._stream = stream
         self._secret = secrets.token_bytes(32)
         self._chunk_size = settings.chunk_size or planning.chunk_size(len(recipients))
+        self._streams = planning.streams(len(recipients))
         self._cancelled = threading.Event()
         about = (source[0], source[1], self.id, self._secret, self._chunk_size, settings.limit)
         self._sender = Sender(connect, *about, ending=self._cancelled)
@@ -231,8 +231,8 @@ class Transfer:
         source = self._router.remote(leg.source)
         if leg.plane == planning.RAY and source is not None and source.actor is None:
             recipient.wait(ask(source, "push", self.id, recipient.party.actor))
-        elif self._router.have_dialled(recipient, _STREAMS):
-            recipient.pull(self._router.peers(leg), _PULL)
+        elif self._router.have_dialled(recipient, self._streams):
+            recipient.pull(self._router.peers(leg), {"streams": self._streams, "patience": _PATIENCE})
         else:
             self._plan([recipient])
             self._receive(recipient)

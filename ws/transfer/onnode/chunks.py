@@ -14,7 +14,8 @@ from ws.transfer.onnode.layout import Layout
 from ws.transfer.onnode.problems import NOT_READABLE, SOURCE_CHANGED, TransferProblem
 from ws.transfer.onnode.tree import READING, Tree
 
-PIECE = 512 << 10  # bytes
+PIECE = 512 << 10
+"""Bytes; see `link.BUFFER`."""
 _MOST_BUFFERS = 8
 
 
@@ -79,7 +80,7 @@ class Chunks(ABC):
         return self._zeros[length]
 
     def pieces(self, chunk: int) -> Iterator[memoryview]:
-        """Its bytes in order, at most 1 MiB at once; each view holds only until the next is asked for."""
+        """Its bytes in order, at most `PIECE` at once; each view holds only until the next is asked for."""
         known = hashing.new(self.layout.algorithm) if not self._known[chunk] else None
         buffer = self._buffers.pop() if self._buffers else memoryview(bytearray(PIECE))
         try:

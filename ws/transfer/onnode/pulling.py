@@ -32,7 +32,7 @@ class Puller:
 
     Args:
         peers: preferred first, {"name", "addresses": [[host, port], …], "origin": bool}; without addresses: it dials us.
-        streams: connections at once, fewer where chunks are large; each has 1 MiB of buffer.
+        streams: connections at once, fewer where chunks are large; each has a buffer of `BUFFER`.
         stall, patience: see `choice.Timing`.
         on_event: called from the streams with ("source", {"peer"}) and ("retry", {"peer", "code", "why"}).
         links: makes the link to a peer with an "actor", which is not reached by TCP; see `ray_link.links`.
