@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.transfer.onnode.copying import content, make_tree
+from ws.transfer.onnode.chunks import PIECE
 from ws.transfer.onnode.entries import scan_here
 from ws.transfer.onnode.hashing import digest_of
 from ws.transfer.onnode.layout import Layout
@@ -47,10 +48,10 @@ def test_chunks_are_the_files_bytes_and_hashed_as_they_are_read(source: Reader, 
         assert (tmp_path / "top" / source.layout.entries[index].path).read_bytes() == data
 
 
-def test_pieces_are_of_at_most_a_mebibyte(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(content((3 << 20) + 5, 1))
+def test_pieces_are_no_larger_than_a_buffer(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content(3 * PIECE + 5, 1))
     reader = reader_of(tmp_path / "file", 8 << 20)
-    assert [len(piece) for piece in reader.pieces(0)] == [1 << 20, 1 << 20, 1 << 20, 5]
+    assert [len(piece) for piece in reader.pieces(0)] == [PIECE, PIECE, PIECE, 5]
     reader.close()
 
 
