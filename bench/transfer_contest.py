@@ -19,6 +19,18 @@ Action = Callable[[], float | None]
 Tidy = Callable[[Sequence[Node]], None]
 
 
+def put_aside(nodes: Sequence[Node]) -> None:
+    """As `clear`, and deletes nothing; see `Node.use_new_disk`."""
+    for node in nodes:
+        node.run(f"mkdir -p {DATA}/old && mv {DATA}/in $(mktemp -d -p {DATA}/old) && mkdir {DATA}/in; sync -f {DATA}")
+
+
+def clear(nodes: Sequence[Node]) -> None:
+    """Nothing is left of the run before, neither files nor pages to be written to disk."""
+    for node in nodes:
+        node.run(f"rm -rf {DATA}/in/* {DATA}/in/.[!.]*; sync -f {DATA}")
+
+
 @dataclass
 class Contest:
     """Tools that take turns at sending DATA/`name`, which is `size` bytes; `nodes`: all that work, the sender first.
@@ -34,7 +46,7 @@ class Contest:
     copied_to: dict[str, Sequence[Node]] = field(default_factory=dict)
     says: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Figures] = field(default_factory=dict)
-    tidy: Tidy | None = None
+    tidy: Tidy = clear
 
     def add(self, tool: str, action: Action, copied_to: Sequence[Node], says: str = "") -> None:
         self.actions[tool], self.copied_to[tool], self.says[tool] = action, copied_to, says
@@ -54,7 +66,7 @@ class Contest:
         order, shuffled = list(self.actions), random.Random(rounds)
         for number in range(rounds + 1):
             for tool in order:
-                (self.tidy or clear)(self.nodes)
+                self.tidy(self.nodes)
                 measure(self.figures[tool], self.nodes, self.actions[tool], counts=number > 0)
                 for node in self.copied_to[tool]:
                     if digest(node, f"{DATA}/in/{self.name}") != wanted:
@@ -98,15 +110,3 @@ def digest(node: Node, path: str) -> str:
     """Of a file's or a folder's content, names within a folder included."""
     found = f"find {path.rsplit('/', 1)[1]} -type f -print0 | sort -z | xargs -0 -n 1000 sha256sum"
     return node.run(f"set -o pipefail; cd {path.rsplit('/', 1)[0]} && {found} | sha256sum")
-
-
-def put_aside(nodes: Sequence[Node]) -> None:
-    """As `clear`, and deletes nothing; see `Node.use_new_disk`."""
-    for node in nodes:
-        node.run(f"mkdir -p {DATA}/old && mv {DATA}/in $(mktemp -d -p {DATA}/old) && mkdir {DATA}/in; sync -f {DATA}")
-
-
-def clear(nodes: Sequence[Node]) -> None:
-    """Nothing is left of the run before, neither files nor pages to be written to disk."""
-    for node in nodes:
-        node.run(f"rm -rf {DATA}/in/* {DATA}/in/.[!.]*; sync -f {DATA}")

@@ -99,12 +99,12 @@ class Node:
         return said("nsenter", "--target", str(self.pid), "--net", *argv)
 
     def use_new_disk(self, image: Path, files: int) -> None:
-        """DATA on an ext4 of its own, of 2 GiB, until the container goes.
+        """DATA on an ext4 of its own, with room for so many small files, until the container goes.
 
         For each new file ext4 goes through the inodes freed near it in the last minutes: 10,000 files that went, of
         whatever ran here before, make 10,000 new ones five times as slow, whoever writes them.
         """
-        said("truncate", "--size", "2G", str(image))
+        said("truncate", "--size", str((64 << 20) + files * 8192), str(image))
         said("mkfs.ext4", "-q", "-N", str(files), "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image))
         device = said("losetup", "--find", "--show", str(image))
         try:

@@ -144,7 +144,7 @@ def main(name: str, root: str, counts: str, *lacking: str) -> None:
             pickle.dump((number, answer), out)
             out.flush()
 
-    pulling.BUFFER = chunks.PIECE = PIECE  # type: ignore[attr-defined]
+    pulling.PIECE = chunks.PIECE = PIECE  # type: ignore[attr-defined]
     party = CountedParty(name, environ={"WS_TRANSFER_ROOTS": root})
     party.counts = Counts(Path(counts), lambda: tell(-1, "held"))
     count_what_is_taken(party.counts)

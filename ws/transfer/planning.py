@@ -69,8 +69,10 @@ def chunk_size(recipients: int) -> int:
 
 
 def streams(recipients: int) -> int:
-    """Connections of each recipient of so many. In a chain one: of two chunks side by side, neither can be passed on until
-    both are nearly there."""
+    """Connections that each of so many recipients makes.
+
+    In a chain one: of two chunks side by side, neither can be passed on until both are nearly there.
+    """
     return 1 if recipients > _LONG_CHAIN else 2
 
 

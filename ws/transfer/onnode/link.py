@@ -16,9 +16,6 @@ from ws.transfer.onnode import wire
 from ws.transfer.onnode.limiter import Limiter
 from ws.transfer.onnode.problems import BAD_CHUNK, LOST, TransferProblem
 
-BUFFER = 512 << 10
-"""Bytes. They stay in a core's own cache from the socket over the hash to the file; and a write of 1 MiB or more asks the
-page cache for so large pieces of memory that a virtual machine has given them back to its host: 3 times as slow."""
 OnWait = Callable[[int, int], None]
 OnMoved = Callable[[int], None]
 """Told of bytes as they come in, and of 0 where none can come but nobody is to blame."""

@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any
 
 from ws.transfer.onnode.choice import Choice, Timing
+from ws.transfer.onnode.chunks import PIECE
 from ws.transfer.onnode.claims import Claims
 from ws.transfer.onnode.limiter import Limiter
-from ws.transfer.onnode.link import BUFFER, PeerFailed
+from ws.transfer.onnode.link import PeerFailed
 from ws.transfer.onnode.problems import BAD_CHUNK, BUSY, CANCELLED, NOT_READABLE, SOURCE_CHANGED, STALLED, TransferProblem
 from ws.transfer.onnode.ray_link import DEPTH
 from ws.transfer.onnode.ways import DIAL_TIME, Waiting, Ways
@@ -32,7 +33,7 @@ class Puller:
 
     Args:
         peers: preferred first, {"name", "addresses": [[host, port], …], "origin": bool}; without addresses: it dials us.
-        streams: connections at once, fewer where chunks are large; each has a buffer of `BUFFER`.
+        streams: connections at once, fewer where chunks are large; each has a buffer of one `PIECE`.
         stall, patience: see `choice.Timing`.
         on_event: called from the streams with ("source", {"peer"}) and ("retry", {"peer", "code", "why"}).
         links: makes the link to a peer with an "actor", which is not reached by TCP; see `ray_link.links`.
@@ -58,7 +59,7 @@ class Puller:
     ) -> None:
         self.sink = sink
         self.received = 0  # bytes that came, to be told to those who wait for us
-        each = BUFFER + (DEPTH * sink.layout.chunk_size if links else 0)  # blocks of Ray come as a whole
+        each = PIECE + (DEPTH * sink.layout.chunk_size if links else 0)  # blocks of Ray come as a whole
         self._streams = max(1, min(streams, _MOST // each))
         self.bytes_in_flight = max(_LEAST, self._streams * each)
         self._stall = stall
@@ -176,7 +177,7 @@ class Puller:
     # A stream
 
     def _stream(self) -> None:
-        buffer = bytearray(BUFFER)
+        buffer = bytearray(PIECE)
         while True:
             name = self._take_peer()
             if name is None:

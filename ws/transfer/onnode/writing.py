@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from ws.transfer.onnode import hashing
-from ws.transfer.onnode.chunks import SmallFiles, is_unwritten
+from ws.transfer.onnode.chunks import PIECE, SmallFiles, is_unwritten
 from ws.transfer.onnode.entries import Entry
 from ws.transfer.onnode.problems import BAD_CHUNK, TransferProblem
 from ws.transfer.onnode.staging import Staging
@@ -154,7 +154,7 @@ def dress(descriptor: int, entry: Entry) -> None:
 
 
 def write_zeros(part: BigPart | SmallPart, length: int) -> None:
-    block = memoryview(bytes(min(length, 1 << 20)))
+    block = memoryview(bytes(min(length, PIECE)))
     for start in range(0, length, len(block)):
         part.write(block[: min(len(block), length - start)])
 
