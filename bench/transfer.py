@@ -3,9 +3,10 @@
     python bench/transfer.py [ROUNDS] [--only unicast|broadcast|files|nat]
 
 Real clusters on this machine, all tools in the same containers (tools/get-peers makes their image). The source is random
-data and in the page cache, nobody fsyncs; every copy is compared with its source, outside the time. The tools take turns,
-in another order each round, after a round to warm up. Medians, and the ratio round by round. Ends with 1 where a bar is
-missed, or the peer that it is about is missing; fewer than 7 rounds are no verdict.
+data and in the page cache, nobody fsyncs, memory for the copies is at hand (`transfer_memory`); every copy is compared
+with its source, outside the time. The tools take turns, in another order each round, after a round to warm up. Medians, and
+the ratio round by round. Ends with 1 where a bar is missed, or the peer that it is about is missing; fewer than 7 rounds
+are no verdict.
 
 Ours goes through `ws.transfer` as `ws send` does, over a Ray Client connection that is open already, as the peers' servers
 are; planning, starting and receipts are in its time. Shaping links and reading control groups take this machine's root.

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from common import ratio, spread, verdict
+from transfer_memory import memory_at_hand
 from transfer_nodes import DATA, Figures, Node, measure, note
 from transfer_peers import Peer
 
 MIB = 1 << 20
+MEMORY = 4 << 30
+"""Bytes: twice as many as the copies of the largest part have."""
 FEWEST = 7
 """Rounds that a verdict takes."""
 Action = Callable[[], float | None]
@@ -62,6 +65,10 @@ class Contest:
             self.add(peer.name, action, recipients if peer.copies else (), peer.says)
 
     def run(self, rounds: int) -> None:
+        with memory_at_hand(MEMORY):
+            self._run(rounds)
+
+    def _run(self, rounds: int) -> None:
         wanted = digest(self.nodes[0], f"{DATA}/{self.name}")
         order, shuffled = list(self.actions), random.Random(rounds)
         for number in range(rounds + 1):

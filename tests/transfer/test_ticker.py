@@ -130,3 +130,28 @@ def test_a_large_chunk_shows_before_it_is_whole(cluster: Cluster) -> None:
     assert running.Transfer(cluster.party, ("a", "a.bin"), ["b"], settings, Stream(take)).run().state == "done"
     assert seen[0].done == 0
     assert all(event.done + event.coming <= event.total for event in seen)
+
+
+def test_many_recipients_take_turns_at_being_asked(cluster: Cluster) -> None:
+    """All are asked within fifteen looks, and no more often: the questions would slow a large transfer down."""
+    tid = "ab" * 16
+    sender = Sender(cluster.party, "a", "path", tid, b"", 1)
+    sender.connect()
+    recipients = [Recipient(f"r{number:02}", tid) for number in range(40)]
+    for recipient in recipients:
+        recipient.remote = cluster.party(recipient.id)
+    looks = threading.Semaphore(0)
+
+    def wanted() -> str:
+        looks.release()
+        return "none"
+
+    ticker = Ticker(tid, sender, recipients, lambda event: None, wanted, lambda wanted: None, lambda: None)
+    before = {recipient.id: len(cluster.remotes[recipient.id].calls) for recipient in recipients}
+    ticker.start()
+    for _ in range(15):
+        assert looks.acquire(timeout=20)
+    ticker.stop()
+    asked = [len(cluster.remotes[recipient.id].calls) - before[recipient.id] for recipient in recipients]
+    assert min(asked) == 1
+    assert sum(asked) <= 16 * 3

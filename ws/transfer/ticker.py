@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -18,6 +19,9 @@ from ws.transfer.sender import Sender
 
 EVERY = 0.2
 _SENDER_EVERY = 1.0
+_ASKED_AT_ONCE, _LOOKS_TO_ASK_ALL = 2, 15
+"""A question costs its node, the head and this machine some milliseconds of processor each, and a chain of recipients needs
+them: at each look the next two are asked, or more where all would not be asked within so many looks (3 s)."""
 _RATE_OVER = 3.0
 """Seconds over which a rate is the mean."""
 
@@ -59,6 +63,7 @@ class Ticker:
         self._tid, self._sender, self._recipients = tid, sender, recipients
         self._emit, self._wanted, self._obey, self._on_lost = emit, wanted, obey, on_lost
         self._asked: dict[str, tuple[Remote, Future[Any]]] = {}
+        self._asked_at: dict[str, float] = {}
         self._rates = {recipient.id: Rate() for recipient in recipients}
         self._told: dict[str, tuple[int, int]] = {}
         self._touched = time.monotonic()
@@ -89,36 +94,48 @@ class Ticker:
     def _look(self) -> None:
         """At all, also those that have it already: others take from them, and the lease of what nobody asks for ends."""
         now = time.monotonic()
-        for recipient in self._recipients:
-            if recipient.remote is not None and recipient.state != FAILED:
-                self._look_at(recipient, recipient.remote, now)
+        looked_at = [each for each in self._recipients if each.remote is not None and each.state != FAILED]
+        for recipient in looked_at:
+            self._look_at(recipient, now)
+        for recipient in self._next_to_ask(looked_at):
+            self._asked_at[recipient.id] = now
+            self._ask(recipient.party)
         if now - self._touched > _SENDER_EVERY:
             self._touched = now
             self._look_at_sender()
 
+    def _next_to_ask(self, recipients: Sequence[Recipient]) -> list[Recipient]:
+        count = max(_ASKED_AT_ONCE, math.ceil(len(recipients) / _LOOKS_TO_ASK_ALL))
+        return sorted(recipients, key=lambda recipient: self._asked_at.get(recipient.id, 0.0))[:count]
+
     def _look_at_sender(self) -> None:
         try:
-            self._heard(self._sender.remote, self._sender.hearing)
+            self._answer(self._sender.remote, self._sender.hearing)
         except TransferProblem as problem:
             if problem.code == LOST:
                 self._revive()
+        self._ask(self._sender.remote)
 
-    def _look_at(self, recipient: Recipient, remote: Remote, now: float) -> None:
+    def _look_at(self, recipient: Recipient, now: float) -> None:
         try:
-            progress = self._heard(remote, recipient.hearing)
+            progress = self._answer(recipient.party, recipient.hearing)
         except TransferProblem:
             return  # it may not have begun; whoever waits for it notices the rest
         if progress is not None and not recipient.ended:
             self._take(recipient, progress, now)
 
-    def _heard(self, remote: Remote, hearing: Hearing) -> dict[str, Any] | None:
-        """What it answered to the last question, and another question; None: that one is not answered yet."""
+    def _ask(self, remote: Remote) -> None:
+        """Unless it has not answered the last question yet."""
+        asked_of, _ = self._asked.get(remote.id, (None, None))
+        if asked_of is not remote:
+            self._asked[remote.id] = (remote, ask(remote, "progress", self._tid))
+
+    def _answer(self, remote: Remote, hearing: Hearing) -> dict[str, Any] | None:
+        """What it answered to the last question; None: nothing yet."""
         asked_of, asked = self._asked.get(remote.id, (None, None))
-        if asked_of is remote and asked is not None and not asked.done():
+        if asked_of is not remote or asked is None or not asked.done():
             return None
-        self._asked[remote.id] = (remote, ask(remote, "progress", self._tid))
-        if asked_of is not remote or asked is None:
-            return None
+        del self._asked[remote.id]
         if not asked.cancelled() and asked.exception() is None:
             hearing.heard()
         return result(asked, remote.id)
