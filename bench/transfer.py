@@ -8,8 +8,9 @@ with its source, outside the time. The tools take turns, in another order each r
 the ratio round by round. Ends with 1 where a bar is missed, or the peer that it is about is missing; fewer than 7 rounds
 are no verdict.
 
-Ours goes through `ws.transfer` as `ws send` does, over a Ray Client connection that is open already, as the peers' servers
-are; planning, starting and receipts are in its time. Shaping links and reading control groups take this machine's root.
+Ours goes through `ws.transfer` as `ws send` does, over a Ray Client connection that is open already and with actors that are
+started, as the peers' servers are; planning and receipts are in its time. Shaping links and reading control groups take this
+machine's root.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def unicast(folder: Path, rounds: int, scale: float) -> list[bool]:
     size = int(1024 * MIB * scale)
     with pair(folder, outside=False) as (ours, (sender, recipient), congestion):
         random_file(sender, "one.bin", size)
-        contest = Contest(f"Unicast of {size // MIB} MiB, node to node, {congestion}", (sender, recipient), "one.bin", size)
+        title = f"Unicast of {size // MIB} MiB, node to node, {congestion}"
+        contest = Contest(title, (sender, recipient), "one.bin", size, ours.start_actors)
         says = "{} of every chunk, checked by the recipient"
         to_one = partial(ours.send, sender, [recipient], "one.bin")
         contest.add(STREAM, partial(to_one, "stream"), [recipient], says.format("BLAKE3"))
@@ -66,7 +68,7 @@ def files(folder: Path, rounds: int, scale: float) -> list[bool]:
         make = f"import os\nfor n in range({count}): open(f'{DATA}/many/{{n:05}}', 'wb').write(os.urandom({FILE_SIZE}))"
         sender.run(f'mkdir {DATA}/many && python3 -c "{make}" && sync -f {DATA}')
         title = f"{count} files of {FILE_SIZE // 1024} KiB, node to node, {congestion}"
-        contest = Contest(title, (sender, recipient), "many", count * FILE_SIZE, tidy=put_aside)
+        contest = Contest(title, (sender, recipient), "many", count * FILE_SIZE, ours.start_actors, tidy=put_aside)
         contest.add(STREAM, partial(ours.send, sender, [recipient], "many", "stream"), [recipient])
         contest.add_peers([RSYNC_DAEMON], sender, [recipient])
         contest.run(rounds)
@@ -86,7 +88,7 @@ def broadcast(folder: Path, rounds: int, scale: float) -> list[bool]:
         note(f"links: {min(rates):.0f} to {max(rates):.0f} Mbit/s by iperf3")
         links = f"links of {MBIT} Mbit/s (iperf3: {min(rates):.0f})"
         title = f"Broadcast of {size // MIB} MiB to {RECIPIENTS} over {links}, {congestion}"
-        contest = Contest(title, nodes, "one.bin", size)
+        contest = Contest(title, nodes, "one.bin", size, ours.start_actors)
         contest.add("ws, to one", partial(ours.send, sender, recipients[:1], "one.bin", "stream"), recipients[:1])
         contest.add("ws, to all", partial(ours.send, sender, recipients, "one.bin", "stream"), recipients)
         contest.add_peers(BROADCAST, sender, recipients)
@@ -102,7 +104,7 @@ def nat(folder: Path, rounds: int, scale: float) -> list[bool]:
     with pair(folder, outside=True) as (ours, (recipient, sender), congestion):
         random_file(sender, "one.bin", size)
         title = f"Through NAT, {size // MIB} MiB from the test network into the cluster, {congestion}"
-        contest = Contest(title, (sender, recipient), "one.bin", size)
+        contest = Contest(title, (sender, recipient), "one.bin", size, ours.start_actors)
         contest.add(STREAM, partial(ours.send, sender, [recipient], "one.bin", "stream"), [recipient])
         way = partial(nc, sender, recipient, "one.bin", NAT_NC_PORT, hashed=False)
         contest.add("nc", way, [recipient], "no hash, by a published port of the same block")

@@ -38,13 +38,14 @@ def clear(nodes: Sequence[Node]) -> None:
 class Contest:
     """Tools that take turns at sending DATA/`name`, which is `size` bytes; `nodes`: all that work, the sender first.
 
-    `tidy` makes room for the next copy.
+    Before each run `tidy` makes room for the next copy, and `start` starts what may have ended by itself.
     """
 
     title: str
     nodes: Sequence[Node]
     name: str
     size: int
+    start: Callable[[], None]
     actions: dict[str, Action] = field(default_factory=dict)
     copied_to: dict[str, Sequence[Node]] = field(default_factory=dict)
     says: dict[str, str] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class Contest:
         for number in range(rounds + 1):
             for tool in order:
                 self.tidy(self.nodes)
+                self.start()
                 measure(self.figures[tool], self.nodes, self.actions[tool], counts=number > 0)
                 for node in self.copied_to[tool]:
                     if digest(node, f"{DATA}/in/{self.name}") != wanted:

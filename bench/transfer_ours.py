@@ -24,8 +24,12 @@ class Ours:
         self._history = History(folder / "history")
         self._session = Session.open(Wish(f"ray://127.0.0.1:{CLIENT_PORT}", token=token))
         self._ids = {node.seen.name: node.id for node in self._session.nodes}
+        self.start_actors()
+
+    def start_actors(self) -> None:
+        """They end after a minute without a transfer, which peers' runs may take; the peers' servers stay started, too."""
         for node_id in self._ids.values():
-            party = self._session.party(node_id)  # memory is counted over that of the idle actor, so that has to be there
+            party = self._session.party(node_id)
             if "blake3" not in party.algorithms:
                 raise SystemExit(f"{node_id} lacks BLAKE3, which the bench speaks of: tools/get-peers image")
 

@@ -16,7 +16,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 def contest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(BENCH)
     module = importlib.import_module("transfer_contest")
-    made = module.Contest("a title", (), "one.bin", 1 << 20)
+    made = module.Contest("a title", (), "one.bin", 1 << 20, lambda: None)
     made.add("ours", lambda: None, ())
     yield made
 

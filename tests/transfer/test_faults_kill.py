@@ -26,9 +26,9 @@ MIB = 1 << 20
 CHUNK = 256 << 10
 SENDER, FIRST, MIDDLE, LAST = NODES = [f"ray_node_{number}" for number in range(1, 5)]
 RECIPIENTS = NODES[1:]
-STREAMS, ASKED_AHEAD = 2, 2
-IN_FLIGHT = STREAMS * ASKED_AHEAD * CHUNK
-"""Bytes that one recipient has asked for and does not have yet."""
+ASKED_AHEAD = 2
+IN_FLIGHT = ASKED_AHEAD * CHUNK
+"""Bytes that one recipient has asked for and does not have yet, by the one connection that it has in a chain of three."""
 LIVES = {SENDER: "sender", MIDDLE: "relay", LAST: "recipient"}
 
 victims = pytest.mark.parametrize("victim", LIVES, ids=LIVES.values())
