@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.transfer.faulty import CHUNK, FIRST, MIB, MIDDLE, NODES, RECIPIENTS, SENDER, give, held, send
+from tests.transfer.faulty import (
+    CHUNK,
+    FIRST,
+    MIB,
+    MIDDLE,
+    NODES,
+    RECIPIENTS,
+    SENDER,
+    assert_all_have,
+    give,
+    held,
+    send,
+)
+from tests.transfer.parties import Cluster
 from tests.transfer.party_process import GIVEN, TAKEN
 from tests.transfer.processes import Processes
 from ws.transfer import running
+from ws.transfer.events import Event, Progress
 
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     made = Processes(tmp_path_factory.mktemp("nodes"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path)
     yield made
     made.close()
 
@@ -69,3 +91,19 @@ def test_a_sender_that_is_lost_fails_all_and_the_next_try_goes_on(nodes: Process
     assert again.state == "done", again
     assert held(nodes, "sender.bin") == dict.fromkeys(RECIPIENTS, content)
     assert again.receipts[FIRST].had > 0
+
+
+def test_who_is_killed_again_and_again_but_gets_on_is_not_given_up(cluster: Cluster) -> None:
+    """More often than there are attempts in a row."""
+    content = give(cluster)
+    kills = 0
+
+    def kill(event: Event) -> None:
+        nonlocal kills
+        if isinstance(event, Progress) and event.recipient == FIRST and kills < 5 and event.done > kills * MIB:
+            kills += 1
+            cluster.remotes[FIRST].kill()
+
+    outcome = send(cluster, kill, limit=2 * MIB)
+    assert_all_have(cluster, outcome, content)
+    assert kills == 5 > running.ATTEMPTS

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
@@ -59,6 +60,22 @@ def listings(draw: st.DrawFn) -> Listing:
     return Listing(name, True, list(listed.values()), 0o755, 10**18)
 
 
+@pytest.mark.parametrize(
+    ("path", "offered"),
+    [("result.bin", ".ssh"), ("a/result.bin", "other.bin"), (".", ".ssh"), ("..", ".profile"), ("~", ".x")],
+)
+def test_a_sender_does_not_choose_the_name(tmp_path: Path, path: str, offered: str) -> None:
+    """`ws fetch node:result.bin ~/` from a node that lies must not write to `~/.ssh`."""
+    cluster = Cluster(tmp_path)
+    try:
+        outcome = send(cluster, Listing(offered, True, [Entry("authorized_keys", FILE, 5)]), False, path)
+        assert [each["code"] for each in outcome.problems.values()] == ["bad-name"]
+        assert repr(offered) in str(outcome.problems[RECIPIENT])
+        assert list(cluster.root(RECIPIENT).iterdir()) == []
+    finally:
+        cluster.close()
+
+
 class Invention:
     """The content of what is listed: there is none on any disk."""
 
@@ -79,7 +96,8 @@ class Invention:
         return hashlib.sha256(b"!" * self.layout.length(index)).digest()
 
 
-def send(cluster: Cluster, listing: Listing, overwrite: bool) -> Outcome:
+def send(cluster: Cluster, listing: Listing, overwrite: bool, path: str = ".") -> Outcome:
+    """`path`: what is asked for; of a root no name is expected."""
     remote = cluster.party(SENDER)
     assert isinstance(remote, NodeRemote)
     party, store = remote.party, Invention(Layout(listing.entries, CHUNK))
@@ -96,7 +114,7 @@ def send(cluster: Cluster, listing: Listing, overwrite: bool) -> Outcome:
     made_up.progress = lambda tid: {"done": 0, "total": 0, "retries": 0}
     made_up.hashes = lambda tid: {"hashes": store.hashes, "root": root_hash(store.layout, store.hashes)}
     wanted = Settings(fsync=False, chunk_size=CHUNK, overwrite=overwrite, hash="sha256")
-    return running.Transfer(cluster.party, (SENDER, "top"), [RECIPIENT], wanted, Stream(), retry_pause=0.01).run()
+    return running.Transfer(cluster.party, (SENDER, path), [RECIPIENT], wanted, Stream(), retry_pause=0.01).run()
 
 
 def furnish(cluster: Cluster) -> None:

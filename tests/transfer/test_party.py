@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from queue import Queue
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,10 +20,12 @@ from tests.transfer.onnode.copying import names
 from ws.transfer import here as here_module
 from ws.transfer.here import HereParty
 from ws.transfer.onnode import party as party_module
+from ws.transfer.onnode import wire
 from ws.transfer.onnode.answers import port_of
 from ws.transfer.onnode.party import Party
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.onnode.ray_link import value_count
+from ws.transfer.onnode.serving import Server
 from ws.transfer.onnode.sink import Sink
 
 TID, SECRET = "ab" * 16, b"s" * 32
@@ -238,6 +243,26 @@ def test_blocks_that_are_pushed_are_a_transfer_as_well(made: list[Party], tmp_pa
         assert recipient.write_block(TID, index, *values) == {}
     assert recipient._part(TID).pulse() == 3 * MIB
     assert "receipt" in recipient.settle(TID, sender.hashes(TID)["hashes"])
+
+
+def test_a_relay_that_dials_tells_how_much_it_gets_itself(made: list[Party], tmp_path: Path) -> None:
+    """Else who waits for its chunks would take it for stalled."""
+    sender, relay, spec = pair(made, tmp_path)
+    relay.accept(TID, spec)
+    relay.write_block(TID, 0, *sender.read_block(TID, 0, value_count(MIB)))
+    dialled: Queue[socket.socket] = Queue()
+    listener = Server("127.0.0.1")
+    try:
+        listener.register(bytes.fromhex(TID), SECRET, None)
+        listener.expect_servers(bytes.fromhex(TID), lambda sock, name: dialled.put(sock))
+        relay.serve_by_dialling(TID, [["127.0.0.1", listener.port]], 1)
+        with dialled.get(timeout=10) as sock:
+            sock.settimeout(10)
+            sock.sendall(struct.pack(wire.REQUEST, wire.GET, 2))
+            answer = sock.recv(struct.calcsize(wire.ANSWER), socket.MSG_WAITALL)
+        assert struct.unpack(wire.ANSWER, answer) == (wire.WAIT, 2, MIB)
+    finally:
+        listener.close()
 
 
 def test_a_block_that_is_not_what_it_says_is_refused(made: list[Party], tmp_path: Path) -> None:

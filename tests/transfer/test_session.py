@@ -63,6 +63,7 @@ class FakeRay(types.ModuleType):
         self.shutdowns = 0
         self.named: dict[str, Any] = {}
         self.dead: set[str] = set()
+        self.broken: Exception | None = None
         self.util = types.SimpleNamespace(list_named_actors=self._list)
 
     def init(self, address: str, **arguments: Any) -> None:
@@ -74,6 +75,8 @@ class FakeRay(types.ModuleType):
         self.shutdowns += 1
 
     def nodes(self) -> list[dict[str, Any]]:
+        if self.broken:
+            raise self.broken
         return [
             {
                 "NodeID": node_id,
@@ -169,6 +172,15 @@ def test_a_dead_node_and_an_unknown_one_are_told(ray: FakeRay) -> None:
         with pytest.raises(TransferProblem) as told:
             session.party(name)
         assert told.value.code == "lost"
+
+
+def test_a_connection_that_broke_is_told_for_the_node(ray: FakeRay) -> None:
+    """Ray raises what it likes then; a transfer counts it as an attempt."""
+    session = Session.open(Wish())
+    ray.broken = ConnectionError("the connection to the cluster is gone")
+    with pytest.raises(TransferProblem, match=r"ray_node_2.*the connection to the cluster is gone") as told:
+        session.party("ray_node_2", fresh=True)
+    assert told.value.code == "lost"
 
 
 def test_this_machine_is_a_party_that_dials_only(ray: FakeRay) -> None:

@@ -175,7 +175,9 @@ def _colon_mend(text: str) -> str | None:
 
 def _target(dest: str) -> str:
     """The absolute path; a slash at its end stays, as it says that this is a folder."""
-    path = str(Path(dest).expanduser().absolute())
+    from ws.transfer.targets import at_home
+
+    path = str(at_home(dest).absolute())
     return f"{path.rstrip('/')}/" if dest.endswith("/") or dest in {".", ".."} else path
 
 

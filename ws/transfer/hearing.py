@@ -14,6 +14,8 @@ SILENT_FOR = 60.0
 """Seconds without any answer after which a party counts as gone. One that is paused for less goes on."""
 ENDING_FOR = 5.0
 """The same once the transfer is being cancelled: nobody is to wait for one that hangs."""
+ENDING_AT_MOST = 30.0
+"""Seconds after which one that answers other questions is no longer waited for either, once it is being cancelled."""
 _BEAT = 0.5
 
 
@@ -38,11 +40,19 @@ class Hearing:
     def wait(self, future: Future[Any]) -> dict[str, Any]:
         """Its answer; raises its problem, or `lost`."""
         began, life = time.monotonic(), self._life
+        ending_since: float | None = None
         while not future.done():
             wait_for_futures([future], timeout=_BEAT)
-            if life != self._life and not future.done():
+            if future.done():
+                break
+            now = time.monotonic()
+            if life != self._life:
                 raise lost(self._id, "it began anew")
+            if self._ending.is_set():
+                ending_since = ending_since or now
+                if now - ending_since > ENDING_AT_MOST:
+                    raise lost(self._id, f"it did not end within {ENDING_AT_MOST:g} s")
             patience = ENDING_FOR if self._ending.is_set() else SILENT_FOR
-            if time.monotonic() - max(began, self._heard_at) > patience and not future.done():
+            if now - max(began, self._heard_at) > patience:
                 raise lost(self._id, f"it was silent for {patience:g} s")
         return result(future, self._id)

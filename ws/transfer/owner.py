@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ws.errors import EnvironmentProblem
+
+_LOOKS, _LOOK = 10, 0.02
+"""How often a lock is tried, and seconds between: who only looks whether it is held has it for a moment."""
 
 
 class Owned(EnvironmentProblem):
@@ -56,21 +60,34 @@ class Owners:
         """Remove what processes left that were killed."""
         if self._folder.is_dir():
             for path in self._folder.iterdir():
-                if not self.lives(path.name):
-                    path.unlink(missing_ok=True)
+                with suppress(OSError), path.open("rb") as file:
+                    if _is_locked(file.fileno()) and _is_still(path, file.fileno()):
+                        path.unlink()
 
 
 def _lock(path: Path, transfer: str) -> int:
+    looks = 0
     while True:
         held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _is_locked(held):
+            looks += 1
             os.close(held)
-            raise Owned(f"another process runs the transfer {transfer[:8]}") from None
-        if _is_still(path, held):
+            if looks > _LOOKS:
+                raise Owned(f"another process runs the transfer {transfer[:8]}")
+            time.sleep(_LOOK)
+        elif _is_still(path, held):
             return held
-        os.close(held)  # somebody swept between our opening it and locking it
+        else:
+            os.close(held)  # somebody swept between our opening it and locking it
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Whether it is locked now, by us."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_still(path: Path, held: int) -> bool:

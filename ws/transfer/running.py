@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import replace
 
 from ws.transfer import planning
@@ -35,12 +35,16 @@ from ws.transfer.recipient import RUNNING, Recipient, is_worth_a_retry
 from ws.transfer.remote import Remote, ask
 from ws.transfer.routing import Router
 from ws.transfer.sender import Connect, Sender
+from ws.transfer.targets import name_of
 from ws.transfer.telling import concluded, finished, started
 from ws.transfer.ticker import Ticker
 
 ATTEMPTS = 8
+"""In a row, without anything new at the recipient."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _PATIENCE = 20.0
+_TOGETHER = 3.0
+"""Seconds for the recipients to get ready and be laid out as one chain; who has more to hash first joins it later."""
 
 
 class Transfer:
@@ -153,11 +157,14 @@ class Transfer:
     def _serve_all(self) -> None:
         with ThreadPoolExecutor(len(self._recipients), thread_name_prefix="transfer leg") as pool:
             try:
-                list(pool.map(self._first_accept, self._recipients))
-                self._plan([recipient for recipient in self._recipients if recipient.accepted])
-                running = [pool.submit(self._run_leg, each) for each in self._recipients if not each.ended]
-                for leg in running:
-                    leg.result()
+                starting = {pool.submit(self._first_accept, each): each for each in self._recipients}
+                in_time = wait(starting, _TOGETHER).done
+                first = [recipient for start, recipient in starting.items() if start in in_time]
+                self._plan([recipient for recipient in first if recipient.accepted])
+                legs = [pool.submit(self._run_leg, recipient) for recipient in first]
+                legs += [pool.submit(self._run_leg, starting[start]) for start in as_completed(starting.keys() - in_time)]
+                for done in (*starting, *legs):
+                    done.result()
             except BaseException:
                 self.cancel()
                 raise
@@ -186,22 +193,25 @@ class Transfer:
             "keep_partial": settings.keep_partial,
             "limit": settings.limit,
             "name": recipient.id,
+            "called": name_of(self._source[1]),
         }
         recipient.accept(spec, self._sender.about["chunks"], self._sender.hashes)
 
     def _run_leg(self, recipient: Recipient) -> None:
         problem: TransferProblem | None = None
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt, most = 0, recipient.done_bytes
+        while not recipient.ended:
             try:
                 self._attempt(recipient, problem)
                 return
             except TransferProblem as failed:
                 problem = failed
+            came_further = recipient.done_bytes > most
+            attempt, most = 1 if came_further else attempt + 1, max(most, recipient.done_bytes)
             if self._cancelled.is_set() or attempt == ATTEMPTS or not is_worth_a_retry(problem):
-                break
+                self._fail(recipient, problem)
+                return
             self._pause_before_retry(recipient, attempt, problem)
-        if problem is not None:
-            self._fail(recipient, problem)
 
     def _attempt(self, recipient: Recipient, last: TransferProblem | None) -> None:
         if self._cancelled.is_set():

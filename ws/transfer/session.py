@@ -73,7 +73,7 @@ class Session:
             known = self._parties.get(party_id)
             if known is not None and _answers(known):
                 return known
-            made = self._here() if party_id == HERE else self._on(party_id, fresh=fresh)
+            made = self._here() if party_id == HERE else self._found(party_id, fresh=fresh)
             self._parties[party_id] = made
             return made
 
@@ -105,6 +105,14 @@ class Session:
     def _here(self) -> Remote:
         return LocalRemote(HERE, HereParty(links, self._gateways))
 
+    def _found(self, node_id: str, *, fresh: bool) -> Remote:
+        try:
+            return self._on(node_id, fresh=fresh)
+        except TransferProblem:
+            raise
+        except Exception as error:  # Ray raises many kinds: no actor starts, or the connection to the cluster is gone
+            raise lost(node_id, f"no actor starts there: {_first_line(error)}") from error
+
     def _on(self, node_id: str, *, fresh: bool) -> Remote:
         if fresh:
             self._look()
@@ -113,10 +121,7 @@ class Session:
             raise TransferProblem(LOST, f"{node_id} is not there", "the cluster takes it for dead", "ws nodes")
         if not fresh and (theirs := self._casting_nodes().get(node.seen.node_id)):
             return ActorRemote(node_id, *theirs, name=node.seen.name)
-        try:
-            actor, about = shared_actor(node.seen.node_id, node.seen.name)
-        except Exception as error:  # Ray raises many kinds
-            raise lost(node.id, f"no actor starts there: {_first_line(error)}") from error
+        actor, about = shared_actor(node.seen.node_id, node.seen.name)
         return ActorRemote(node.id, actor, about, name=node.seen.name)
 
     def _casting_nodes(self) -> dict[str, tuple[Any, dict[str, Any]]]:

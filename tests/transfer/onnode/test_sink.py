@@ -325,6 +325,28 @@ def test_another_file_under_the_parts_name_is_not_published(file: Path, top: Pat
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+@pytest.mark.parametrize("name", ["inner/03", "two"])
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_part_that_somebody_took_a_file_from_is_not_whole(top: Path, out: Path, name: str, merged: bool) -> None:
+    """As what cleans folders up does; sent again, only what is missing is fetched."""
+    if merged:
+        (out / "top").mkdir()
+    first = Copy(top, out / "top")
+    first.sink.prepare()
+    first.pass_chunks()
+    (out / "top.part" / name).unlink()
+    problem = problem_of(first.sink.publish, first.reader.digests())
+    assert (problem.code, name in problem.what) == ("no-such-file", True)
+    first.close()
+    assert names(out) == (["top"] if merged else []) + ["top.part", "top.part.journal"]
+    with copying(top, out / "top") as copy:
+        copy.sink.prepare()
+        assert 0 < len(list(copy.sink.missing())) < copy.layout.count
+        copy.pass_chunks()
+        copy.sink.publish(copy.reader.digests())
+    assert (out / "top" / name).read_bytes() == (top / name).read_bytes()
+
+
 @pytest.mark.parametrize("suffix", [".part", ".part.journal"])
 def test_what_another_transfer_writes_is_no_target(file: Path, out: Path, suffix: str) -> None:
     with copying(file, out / "copy") as copy:

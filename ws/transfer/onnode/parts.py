@@ -12,7 +12,7 @@ from ws.transfer.onnode.entries import Listing, unpack
 from ws.transfer.onnode.layout import CHUNK_SIZE, Layout
 from ws.transfer.onnode.names import Place, Roots, check_relative, open_folder
 from ws.transfer.onnode.part import Part
-from ws.transfer.onnode.problems import TransferProblem
+from ws.transfer.onnode.problems import BAD_NAME, TransferProblem
 from ws.transfer.onnode.reader import Reader
 from ws.transfer.onnode.sink import Sink
 
@@ -26,6 +26,7 @@ def sending(place: Place, listing: Listing, secret: bytes, options: Mapping[str,
 def receiving(target: Callable[[str, bool], Place], spec: Mapping[str, Any]) -> Part:
     """The part of a target, to be prepared; see `Party.accept`. `target`: see `place_for`."""
     listing = unpack(spec["listing"])
+    _check_called(listing.name, spec.get("called"))
     layout = _layout(listing, spec)
     place = target(listing.name, listing.is_folder)
     sink = Sink(
@@ -43,6 +44,13 @@ def discard_left(target: Callable[[str, bool], Place], spec: Mapping[str, Any]) 
     """Remove what is not whole of what `receiving` was given that spec for; nothing happens where there is none."""
     listing = unpack(spec["listing"])
     Sink(target(listing.name, listing.is_folder), listing, _layout(listing, spec)).discard_left()
+
+
+def _check_called(name: str, called: str | None) -> None:
+    """A sender is not to choose a name that nobody asked for; of a root, which has none in its path, not a hidden one."""
+    if called is not None and name != called and (called or name.startswith(".")):
+        wanted = f"{called!r} was asked for" if called else "it was not asked for by its name"
+        raise TransferProblem(BAD_NAME, f"the sender offers {name!r}", wanted, "name it by its whole path")
 
 
 def _layout(listing: Listing, options: Mapping[str, Any]) -> Layout:

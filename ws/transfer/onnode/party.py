@@ -126,7 +126,8 @@ class Party(Holding):
 
     @answering
     def accept(self, tid: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Make ready to receive. Spec: listing, secret (bytes), dest (or None), overwrite, fsync, and options as of `offer`.
+        """Make ready to receive. Spec: listing, secret (bytes), dest (or None), overwrite, fsync, called (what the source is
+        to be called), and options as of `offer`.
 
         Answers place, done, total, and `existing`: whether files are in the way, so that `existing` should be asked.
         What an earlier try left is hashed first. Asked again meanwhile, it waits for the same answer.
@@ -149,8 +150,8 @@ class Party(Holding):
     ) -> dict[str, Any]:
         """Serve `wanted`, who cannot dial this node: dial it, `streams` times, until it says that it has all."""
         part = self._part(tid)
-        names = {"name": part.name or self.name, "wanted": wanted}
-        keep_serving(streams, addresses, bytes.fromhex(tid), part.secret, part.store, stop=part.stop, **names)
+        options: dict[str, Any] = {"name": part.name or self.name, "wanted": wanted, "stop": part.stop, "pulse": part.pulse}
+        keep_serving(streams, addresses, bytes.fromhex(tid), part.secret, part.store, **options)
         return {}
 
     @answering

@@ -11,6 +11,7 @@ from ws.transfer.onnode.entries import FILE, FOLDER, LINK, Entry, Listing
 from ws.transfer.onnode.existing import IN_PLACE, KEPT, WANTED, Existing, is_replaceable
 from ws.transfer.onnode.linux import sync_all
 from ws.transfer.onnode.names import FOLDER_FLAGS
+from ws.transfer.onnode.problems import NO_SUCH_FILE, TransferProblem
 from ws.transfer.onnode.staging import Staging, look_at, make_folder
 from ws.transfer.onnode.tree import READING, Tree
 from ws.transfer.onnode.writing import dress
@@ -35,6 +36,7 @@ class Publisher:
         big = self._staging.layout.chunk_size
         written = [index for index, fate in enumerate(self._existing.fate) if fate == WANTED]
         files = [index for index in written if self._listing.entries[index].kind == FILE]
+        self._refuse_lost(files)
         for index in written:
             entry = self._listing.entries[index]
             if entry.kind == LINK:
@@ -43,6 +45,20 @@ class Publisher:
                 self._dress(index, entry)
         if self._fsync:
             self._sync(files)
+
+    def _refuse_lost(self, files: list[int]) -> None:
+        """A part that somebody has removed files from is not whole."""
+        names: dict[str, frozenset[str]] = {}
+        for index in files:
+            if not self._listing.entries[index].size or index in self._existing.candidates:
+                continue  # it is made when it is dressed; an earlier try was killed when it had moved this one already
+            path, name = self._staging.tree.split(index)
+            if path not in names:
+                with self._staging.tree.folder(path) as folder, os.scandir(folder) as listed:
+                    names[path] = frozenset(each.name for each in listed)
+            if name not in names[path]:
+                what = f"{self._listing.entries[index].path or self._name!r} was removed from what has arrived"
+                raise TransferProblem(NO_SUCH_FILE, what, "not by us", "send it again: what is missing is fetched")
 
     def _dress(self, index: int, entry: Entry) -> None:
         flags = os.O_RDONLY if entry.size else os.O_WRONLY | os.O_CREAT

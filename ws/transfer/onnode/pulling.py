@@ -19,6 +19,7 @@ from ws.transfer.onnode.link import PeerFailed
 from ws.transfer.onnode.problems import BAD_CHUNK, BUSY, CANCELLED, NOT_READABLE, SOURCE_CHANGED, STALLED, TransferProblem
 from ws.transfer.onnode.ray_link import DEPTH
 from ws.transfer.onnode.ways import DIAL_TIME, Waiting, Ways
+from ws.transfer.onnode.wire import say_goodbye
 
 _BEAT = 0.5  # seconds between two looks at whether anything moves
 _BREATH = 0.05
@@ -133,7 +134,7 @@ class Puller:
         """A peer has dialled to serve us; one that is not among the peers is the least preferred."""
         with self._changed:
             if self._stop.is_set() or self._finished:
-                sock.close()
+                say_goodbye(sock) if self._claims.all_had() else sock.close()
                 return
             self._ways.add_served(sock, name)
             self._changed.notify_all()
@@ -169,7 +170,7 @@ class Puller:
         for thread in threads:
             thread.join(self._stall + DIAL_TIME)
         with self._changed:
-            self._ways.close_idle()
+            self._ways.close_idle(self._claims.all_had())
 
     def _is_over(self) -> bool:
         return self._finished or self._stop.is_set()

@@ -204,13 +204,14 @@ def keep_serving(
     name: str,
     wanted: str,
     stop: threading.Event,
+    pulse: Pulse | None = None,
 ) -> None:
     """So many connections by `dial_and_serve`, each in a thread of its own."""
     where = [(str(host), int(port)) for host, port in addresses]
 
     def serve_one() -> None:
         with contextlib.suppress(TransferProblem, OSError):  # the recipient misses it, and says so
-            dial_and_serve(where, tid, secret, store, name=name, wanted=wanted, stop=stop)
+            dial_and_serve(where, tid, secret, store, name=name, wanted=wanted, stop=stop, pulse=pulse)
 
     for _ in range(streams):
         threading.Thread(target=serve_one, name="transfer serving", daemon=True).start()

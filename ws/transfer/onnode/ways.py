@@ -14,7 +14,7 @@ from ws.transfer.onnode.dialling import dial
 from ws.transfer.onnode.limiter import Limiter
 from ws.transfer.onnode.link import OnMoved, OnWait, PeerFailed, TcpLink
 from ws.transfer.onnode.problems import TransferProblem
-from ws.transfer.onnode.wire import PULLS, lost
+from ws.transfer.onnode.wire import PULLS, lost, say_goodbye
 
 DIAL_TIME = 4.0
 
@@ -68,10 +68,10 @@ class Ways:
         """One that was taken is no more."""
         self._count(name, -1)
 
-    def close_idle(self) -> None:
+    def close_idle(self, all_had: bool) -> None:
         for name, idle in self._idle.items():
             for sock in idle:
-                sock.close()
+                say_goodbye(sock) if all_had else sock.close()
             self._count(name, -len(idle))
             idle.clear()
 

@@ -212,6 +212,12 @@ def admit(sock: socket.socket, known_of: Callable[[Hello], Known | None], timeou
     return hello
 
 
+def say_goodbye(sock: socket.socket) -> None:
+    """All is had: who dialled to serve us need not dial again. Closes the connection."""
+    with contextlib.suppress(TransferProblem, OSError), sock:
+        _send_by(sock, struct.pack(REQUEST, BYE, 0), time.monotonic() + 1.0, "the dialler")
+
+
 def turn_away(sock: socket.socket) -> None:
     """Tell a dialler that there are too many already."""
     with contextlib.suppress(TransferProblem, OSError):
