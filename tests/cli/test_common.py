@@ -17,8 +17,10 @@ from ws.cli.common import (
     check_names,
     choose_engine,
     compose_if_usable,
+    options,
     running_engine,
     show_warnings,
+    token_for,
 )
 from ws.config.load import load
 from ws.console import Progress
@@ -112,3 +114,15 @@ def test_local_processes_are_not_said_to_be_published(progress: Progress, shown:
     assert "from 32768 on" in shown.getvalue()
     show_warnings(loaded, progress, FakeEngine(name="compose"))
     assert shown.getvalue().count("opens the entries on 0.0.0.0") == 1
+
+
+def test_the_projects_own_token_is_for_this_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(options, "directory", str(tmp_path))
+    (tmp_path / ".ws").mkdir()
+    (tmp_path / ".ws" / "token").write_text("its-own")
+    for address in (None, "ray://127.0.0.1:10001", "localhost:6379"):
+        assert token_for(address, None).reveal() == "its-own"
+    assert not token_for("ray://192.0.2.1:10001", None)

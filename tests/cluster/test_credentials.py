@@ -22,6 +22,11 @@ def test_a_file_wins_over_the_environment_as_the_token_does_over_its_path(tmp_pa
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("from-home")
     assert find_token(None, {"HOME": str(tmp_path)}).reveal() == "from-home"
+    assert find_token(None, {"HOME": str(tmp_path)}, tmp_path / "project").reveal() == "from-home"
+    (tmp_path / "project" / ".ws").mkdir(parents=True)
+    (tmp_path / "project" / ".ws" / "token").write_text("from-project")
+    assert find_token(None, {"HOME": str(tmp_path)}, tmp_path / "project").reveal() == "from-project"
+    assert find_token(None, environ, tmp_path / "project").reveal() == "from-environ"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ws.config.models import Config
     from ws.engine.base import Engine, Project
     from ws.engine.compose import ComposeEngine
+    from ws.node.secret import Secret
 
 
 class EngineName(enum.StrEnum):
@@ -68,6 +69,16 @@ def project_folder() -> Path:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
     return folder
+
+
+def token_for(address: str | None, given: Path | None) -> Secret:
+    """The token for a cluster, empty where none is known; the one of this folder's project is for no other machine."""
+    from ws.cluster.address import parse
+    from ws.cluster.credentials import find_token
+    from ws.verify.outside_cluster import is_own
+
+    local = address is None or is_own(parse(address).host)
+    return find_token(given, os.environ, project_folder() if local else None)
 
 
 def load_project(progress: Progress | None = None) -> Project:

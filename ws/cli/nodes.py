@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ws import console
-from ws.cli.common import JSON
+from ws.cli.common import JSON, token_for
 from ws.console import Progress
 from ws.errors import EnvironmentProblem
 
@@ -36,7 +36,6 @@ def nodes(
     """Show the nodes of a Ray cluster, ours or not, by its address."""
     from ws.cluster.connect import Connector, Wish, choose
     from ws.cluster.connection import Timing
-    from ws.cluster.credentials import find_token
     from ws.cluster.external_config import load_external_config
     from ws.cluster.watcher import Watcher
 
@@ -46,7 +45,7 @@ def nodes(
     wish = Wish(
         address=chosen,
         origin=origin,
-        token=find_token(token_file, os.environ),
+        token=token_for(chosen, token_file),
         namespace=settings.namespace,
         allow_local_fallback=settings.allow_local_fallback,
         allow_local_start=settings.allow_local_start,

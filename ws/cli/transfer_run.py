@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ws.cli.common import token_for
 from ws.console import Progress
 from ws.errors import CheckFailed, EnvironmentProblem, WsError
 from ws.transfer.events import Cancelled, Event, Finished, Started
@@ -179,7 +180,6 @@ def _translated(error: BaseException) -> BaseException:
 def connect(cluster: Cluster, progress: Progress) -> Session:
     """A session on the cluster; raises WsError where there is none."""
     from ws.cluster.connect import Wish, choose
-    from ws.cluster.credentials import find_token
     from ws.cluster.external_config import load_external_config
     from ws.transfer.session import Session
 
@@ -188,7 +188,7 @@ def connect(cluster: Cluster, progress: Progress) -> Session:
     wish = Wish(
         address=address,
         origin=origin,
-        token=find_token(cluster.token_file, os.environ),
+        token=token_for(address, cluster.token_file),
         namespace=settings.namespace,
         allow_local_fallback=settings.allow_local_fallback,
     )

@@ -20,8 +20,8 @@ def as_token(text: str) -> Secret | None:
     return Secret(word) if _ONE_WORD.fullmatch(word) else None
 
 
-def find_token(file: Path | None, environ: Mapping[str, str]) -> Secret:
-    """The token in `file`, else in `RAY_AUTH_TOKEN`, else in the file `RAY_AUTH_TOKEN_PATH` or ~/.ray/auth_token.
+def find_token(file: Path | None, environ: Mapping[str, str], project: Path | None = None) -> Secret:
+    """The token in `file`, else `RAY_AUTH_TOKEN`, the file `RAY_AUTH_TOKEN_PATH`, the folder `project`, ~/.ray/auth_token.
 
     Empty where there is none. Raises EnvironmentProblem where a file or variable that was named holds none.
     """
@@ -29,8 +29,10 @@ def find_token(file: Path | None, environ: Mapping[str, str]) -> Secret:
         if text := environ.get("RAY_AUTH_TOKEN", "").strip():
             return as_token(text) or _raise("RAY_AUTH_TOKEN holds no token")
         named = environ.get("RAY_AUTH_TOKEN_PATH", "").strip()
-        file = Path(named) if named else Path(environ.get("HOME", "/nowhere")) / ".ray" / "auth_token"
-        if not named and not file.is_file():
+        own = [project / ".ws" / "token"] if project else []
+        usual = [*own, Path(environ.get("HOME", "/nowhere"), ".ray", "auth_token")]
+        file = Path(named) if named else next((path for path in usual if path.is_file()), None)
+        if file is None:
             return Secret()
     try:
         text = file.read_text(encoding="utf-8").strip()
