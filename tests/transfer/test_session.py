@@ -64,12 +64,16 @@ class FakeRay(types.ModuleType):
         self.named: dict[str, Any] = {}
         self.dead: set[str] = set()
         self.broken: Exception | None = None
+        self.is_connected = True
         self.util = types.SimpleNamespace(list_named_actors=self._list)
 
     def init(self, address: str, **arguments: Any) -> None:
         self.inits.append((address, arguments))
         if self.failures:
             raise self.failures.pop(0)
+
+    def is_initialized(self) -> bool:
+        return self.is_connected
 
     def shutdown(self) -> None:
         self.shutdowns += 1
@@ -175,12 +179,16 @@ def test_a_dead_node_and_an_unknown_one_are_told(ray: FakeRay) -> None:
 
 
 def test_a_connection_that_broke_is_told_for_the_node(ray: FakeRay) -> None:
-    """Ray raises what it likes then; a transfer counts it as an attempt."""
+    """Ray raises what it likes then. While there is a connection it is tried again."""
     session = Session.open(Wish())
-    ray.broken = ConnectionError("the connection to the cluster is gone")
-    with pytest.raises(TransferProblem, match=r"ray_node_2.*the connection to the cluster is gone") as told:
+    ray.broken = ConnectionError("the GCS does not answer")
+    with pytest.raises(TransferProblem, match=r"ray_node_2.*the GCS does not answer") as told:
         session.party("ray_node_2", fresh=True)
     assert told.value.code == "lost"
+    ray.is_connected = False
+    with pytest.raises(TransferProblem, match=r"connection to the cluster is gone.*the GCS does not answer") as told:
+        session.party("ray_node_2", fresh=True)
+    assert told.value.code == "no-cluster"
 
 
 def test_this_machine_is_a_party_that_dials_only(ray: FakeRay) -> None:

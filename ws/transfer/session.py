@@ -17,7 +17,7 @@ from ws.node.secret import Token, revealed
 from ws.transfer.entrance import Entrance, find_entrance
 from ws.transfer.here import HereParty
 from ws.transfer.onnode.casting import NAMESPACE
-from ws.transfer.onnode.problems import LOST, TransferProblem
+from ws.transfer.onnode.problems import LOST, NO_CLUSTER, TransferProblem
 from ws.transfer.onnode.ray_link import links
 from ws.transfer.remote import HERE, ActorRemote, LocalRemote, Remote, answer_of, lost
 from ws.transfer.shared_actor import shared_actor
@@ -110,7 +110,12 @@ class Session:
             return self._on(node_id, fresh=fresh)
         except TransferProblem:
             raise
-        except Exception as error:  # Ray raises many kinds: no actor starts, or the connection to the cluster is gone
+        except Exception as error:  # Ray raises many kinds
+            if not _is_connected():
+                mend = "look whether its head lives: ws nodes"
+                raise TransferProblem(
+                    NO_CLUSTER, "the connection to the cluster is gone", _first_line(error), mend
+                ) from error
             raise lost(node_id, f"no actor starts there: {_first_line(error)}") from error
 
     def _on(self, node_id: str, *, fresh: bool) -> Remote:
@@ -164,6 +169,15 @@ def _init(entrance: Entrance, namespace: str) -> None:
     warnings.filterwarnings("ignore", "More than 10MB of messages")  # Ray Client's word about blocks; they are meant to be
     arguments = init_arguments(namespace)
     ray.init(entrance.address, logging_level=logging.ERROR, log_to_driver=False, **arguments)
+
+
+def _is_connected() -> bool:
+    import ray
+
+    try:
+        return bool(ray.is_initialized())
+    except Exception:  # Ray Client asks its server
+        return False
 
 
 def _shut_down() -> None:

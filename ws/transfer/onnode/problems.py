@@ -24,6 +24,7 @@ NOT_A_FILE = "not-a-file"
 TOO_MANY = "too-many"
 LOST = "lost"
 NO_HASH = "no-hash"
+NO_CLUSTER = "no-cluster"
 
 
 class TransferProblem(Exception):
