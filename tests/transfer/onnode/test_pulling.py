@@ -160,6 +160,29 @@ def test_bytes_are_told_as_they_come(net: Net, monkeypatch: pytest.MonkeyPatch) 
     assert told == [ORIGIN] * 5
 
 
+def test_the_limit_holds_for_all_streams_together(net: Net) -> None:
+    """On a clock of its own: 1 MB/s for 1 MB; each of the two streams waits for the other's first bytes."""
+    lock, slept, streams = threading.Lock(), [], set()
+    both = threading.Barrier(2, timeout=20)
+
+    def wait(seconds: float) -> None:
+        stream = threading.get_ident()
+        with lock:
+            slept.append(seconds)
+            is_first = stream not in streams
+            streams.add(stream)
+        if is_first:
+            both.wait()
+
+    limiter = Limiter(1_000_000, clock=lambda: 0.0, wait=wait)
+    assert limiter.slice() == 20_000
+    source = Source(count=10, size=100_000)
+    target = Target(source.layout)
+    puller(target, net.peer(ORIGIN, source), limiter=limiter).run()
+    assert target.hashes == source.hashes
+    assert max(slept) == pytest.approx(1.0, abs=0.01)
+
+
 def test_a_dead_predecessor_is_replaced(net: Net) -> None:
     source = Source(count=40)
     relay, wire = net.behind_proxy("relay", source)
