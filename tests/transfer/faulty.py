@@ -54,7 +54,7 @@ def in_the_middle(cluster: Cluster, fault: Callable[[str], None], recipient: str
             assert event.done < event.total
             fault(event.transfer)
             for node in RECIPIENTS:
-                cluster.remotes[node].party.limit(event.transfer, None)
+                cluster.remotes[node].lift_limit(event.transfer)
 
     return take
 

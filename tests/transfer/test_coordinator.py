@@ -162,7 +162,7 @@ def run_with_fault(
             fault()
             for node in recipients:
                 if node not in cluster.gone and not cluster.remotes[node].dead.is_set():
-                    cluster.remotes[node].party.limit(event.transfer, None)
+                    cluster.remotes[node].lift_limit(event.transfer)
 
     settings = Settings(fsync=False, limit=RATE, plane=cluster.plane, **options)
     ran = running.Transfer(cluster.party, source, recipients, settings, Stream(take), retry_pause=0.01)
@@ -266,7 +266,7 @@ def test_pause_holds_it_until_it_is_resumed(cluster: Cluster) -> None:
         if event.kind == "paused":
             wanted[0] = "none"
         if event.kind == "resumed":
-            cluster.remotes["ray_node_2"].party.limit(event.transfer, None)
+            cluster.remotes["ray_node_2"].lift_limit(event.transfer)
 
     settings = Settings(fsync=False, limit=RATE, plane=cluster.plane)
     ran = running.Transfer(

@@ -26,7 +26,7 @@ def first_is_ahead(cluster: Cluster, then: Callable[[str], None]) -> Callable[[E
     def take(event: Event) -> None:
         if isinstance(event, Planned):
             for node in [FIRST] if len(event.routes) == len(RECIPIENTS) else RECIPIENTS:
-                cluster.remotes[node].party.limit(event.transfer, None)
+                cluster.remotes[node].lift_limit(event.transfer)
         if isinstance(event, RecipientDone) and event.recipient == FIRST:
             then(event.transfer)
 
@@ -35,7 +35,7 @@ def first_is_ahead(cluster: Cluster, then: Callable[[str], None]) -> Callable[[E
 
 def let_go(cluster: Cluster, tid: str) -> None:
     for node in (MIDDLE, LAST):
-        cluster.remotes[node].party.limit(tid, None)
+        cluster.remotes[node].lift_limit(tid)
 
 
 def test_a_relay_that_has_it_is_asked_on_and_does_not_drop_out(cluster: Cluster) -> None:

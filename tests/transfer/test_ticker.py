@@ -124,7 +124,7 @@ def test_a_large_chunk_shows_before_it_is_whole(cluster: Cluster) -> None:
     def take(event: Event) -> None:
         if isinstance(event, Progress) and event.coming:
             seen.append(event)
-            cluster.remotes["b"].party.limit(event.transfer, None)
+            cluster.remotes["b"].lift_limit(event.transfer)
 
     settings = Settings(fsync=False, chunk_size=size, limit=1 << 20)
     assert running.Transfer(cluster.party, ("a", "a.bin"), ["b"], settings, Stream(take)).run().state == "done"
