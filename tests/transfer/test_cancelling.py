@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.transfer.faulty import FIRST, MIDDLE, RECIPIENTS, SENDER, give
-from tests.transfer.onnode.copying import names
+from tests.transfer.faulty import FIRST, MIDDLE, RECIPIENTS, SENDER, give, left_over
 from tests.transfer.parties import Cluster, NodeRemote
 from ws.transfer import ending, hearing, running
 from ws.transfer.events import Cancelled, Event, Progress, RecipientFailed, Stream
@@ -52,10 +51,6 @@ class Cancelling:
 
 def once_it_runs(event: Event) -> bool:
     return isinstance(event, Progress) and event.recipient == FIRST and event.done > 0
-
-
-def left_over(cluster: Cluster) -> dict[str, list[str]]:
-    return {node: names(cluster.root(node)) for node in RECIPIENTS}
 
 
 @pytest.mark.parametrize("keep", [False, True])
