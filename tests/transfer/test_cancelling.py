@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -14,13 +13,6 @@ from ws.transfer.events import Cancelled, Event, Progress, RecipientFailed, Stre
 from ws.transfer.outcome import Outcome, Settings
 
 NOTHING: dict[str, list[str]] = {node: [] for node in RECIPIENTS}
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
 
 
 class Cancelling:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,6 @@ from ws.transfer.outcome import Outcome, Settings
 SENDER, *OTHERS = [f"ray_node_{number}" for number in range(1, 6)]
 SIZE, RATE = 24 * MIB, 12 * MIB
 """Two seconds, in which progress is looked at ten times: a fault comes in the middle."""
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
 
 
 def transfer(cluster: Cluster, recipients: list[str], events: list[Event], **options: Any) -> running.Transfer:

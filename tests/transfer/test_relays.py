@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -11,13 +10,6 @@ from tests.transfer.faulty import FIRST, HERE, LAST, MIB, MIDDLE, RECIPIENTS, SE
 from tests.transfer.parties import Cluster
 from ws.transfer import running
 from ws.transfer.events import Event, Planned, RecipientDone
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
 
 
 def first_is_ahead(cluster: Cluster, then: Callable[[str], None]) -> Callable[[Event], None]:
