@@ -13,7 +13,8 @@ from ws.transfer.here import HereParty
 from ws.transfer.onnode.party import Party
 from ws.transfer.onnode.problems import LOST, TransferProblem
 from ws.transfer.onnode.ray_link import links
-from ws.transfer.remote import HERE, LocalRemote, Remote
+from ws.transfer.remote import LocalRemote, Remote
+from ws.transfer.targets import HERE
 
 R = TypeVar("R", bound=LocalRemote)
 
