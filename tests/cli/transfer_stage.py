@@ -18,7 +18,8 @@ from ws.cluster.nodes import Node
 from ws.transfer.here import HereParty
 from ws.transfer.onnode.party import Party
 from ws.transfer.onnode.problems import LOST, TransferProblem
-from ws.transfer.remote import HERE, LocalRemote, Remote
+from ws.transfer.remote import LocalRemote, Remote
+from ws.transfer.targets import HERE
 
 
 @dataclass

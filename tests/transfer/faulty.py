@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from tests.transfer.onnode.copying import names
 from tests.transfer.parties import Cluster
 from tests.transfer.processes import Processes
 from ws.transfer import running
@@ -15,10 +14,10 @@ from ws.transfer.events import Event, Progress, Stream
 from ws.transfer.onnode.hashing import digest_of
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.outcome import Outcome, Settings
+from ws.transfer.targets import HERE
 
 MIB = 1 << 20
 CHUNK = 256 << 10
-HERE = "here"
 SENDER, FIRST, MIDDLE, LAST = NODES = [f"ray_node_{number}" for number in range(1, 5)]
 RECIPIENTS = NODES[1:]
 
@@ -54,7 +53,7 @@ def in_the_middle(cluster: Cluster, fault: Callable[[str], None], recipient: str
             assert event.done < event.total
             fault(event.transfer)
             for node in RECIPIENTS:
-                cluster.remotes[node].party.limit(event.transfer, None)
+                cluster.remotes[node].lift_limit(event.transfer)
 
     return take
 
@@ -68,12 +67,18 @@ def held(cluster: Cluster | Processes, name: str = "a.bin") -> dict[str, bytes |
     return {node: path.read_bytes() if path.exists() else None for node, path in paths.items()}
 
 
+def left_over(cluster: Cluster) -> dict[str, list[str]]:
+    """All that is at each recipient, folders included."""
+    roots = {node: cluster.root(node) for node in RECIPIENTS}
+    return {node: sorted(str(path.relative_to(root)) for path in root.rglob("*")) for node, root in roots.items()}
+
+
 def assert_all_have(cluster: Cluster, outcome: Outcome, content: bytes) -> None:
     assert outcome.state == "done", outcome
     if cluster.plane != "auto":
         assert {receipt.plane for receipt in outcome.receipts.values()} == {cluster.plane}
     assert held(cluster) == dict.fromkeys(RECIPIENTS, content)
-    assert [names(cluster.root(node)) for node in RECIPIENTS] == [["a.bin"]] * 3
+    assert left_over(cluster) == {node: ["a.bin"] for node in RECIPIENTS}
     hashes = b"".join(digest_of(outcome.algorithm, content[at : at + CHUNK]) for at in range(0, len(content), CHUNK))
     root = digest_of(outcome.algorithm, hashes).hex()
     assert {(receipt.algorithm, receipt.root_hash) for receipt in outcome.receipts.values()} == {(outcome.algorithm, root)}

@@ -13,7 +13,8 @@ from ws.transfer.here import HereParty
 from ws.transfer.onnode.party import Party
 from ws.transfer.onnode.problems import LOST, TransferProblem
 from ws.transfer.onnode.ray_link import links
-from ws.transfer.remote import HERE, LocalRemote, Remote
+from ws.transfer.remote import LocalRemote, Remote
+from ws.transfer.targets import HERE
 
 R = TypeVar("R", bound=LocalRemote)
 
@@ -51,6 +52,11 @@ class NodeRemote(LocalRemote):
             told.set_exception(error)
         else:
             told.set_result(done.result())
+
+    def lift_limit(self, tid: str) -> None:
+        """What is left of that transfer comes as fast as it can, where it has not ended here."""
+        if part := self.party._parts.get(tid):
+            part.limiter._rate = 0.0
 
     def kill(self) -> None:
         """As a process that is killed: its connections break, and its files are left as they are."""

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from tests.transfer.faulty import FIRST, MIDDLE, RECIPIENTS, SENDER, give
-from tests.transfer.onnode.copying import names
+from tests.transfer.faulty import FIRST, MIDDLE, RECIPIENTS, SENDER, give, left_over
 from tests.transfer.parties import Cluster, NodeRemote
 from ws.transfer import ending, hearing, running
 from ws.transfer.events import Cancelled, Event, Progress, RecipientFailed, Stream
 from ws.transfer.outcome import Outcome, Settings
 
 NOTHING: dict[str, list[str]] = {node: [] for node in RECIPIENTS}
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
 
 
 class Cancelling:
@@ -52,10 +43,6 @@ class Cancelling:
 
 def once_it_runs(event: Event) -> bool:
     return isinstance(event, Progress) and event.recipient == FIRST and event.done > 0
-
-
-def left_over(cluster: Cluster) -> dict[str, list[str]]:
-    return {node: names(cluster.root(node)) for node in RECIPIENTS}
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,13 +34,6 @@ from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.onnode.ray_link import read_block
 from ws.transfer.onnode.serving import Server
 from ws.transfer.onnode.wire import PULLS
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -31,13 +30,6 @@ from ws.transfer.events import Event, Progress
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     made = Processes(tmp_path_factory.mktemp("nodes"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
     yield made
     made.close()
 

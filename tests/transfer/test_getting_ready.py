@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +14,9 @@ from ws.transfer.events import Event, Planned, RecipientDone, Stream
 from ws.transfer.outcome import Settings
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "_TOGETHER", 0.2)
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
 
 
 def hold_up(cluster: Cluster, node: str) -> threading.Event:

@@ -15,8 +15,7 @@ from ws.transfer.giving_up import discard_leftovers
 from ws.transfer.history import History
 from ws.transfer.job import Job
 from ws.transfer.onnode.party import Party
-from ws.transfer.remote import HERE
-from ws.transfer.targets import Place
+from ws.transfer.targets import HERE, Place
 
 TID = "0123456789abcdef" * 2
 CHUNK = 1 << 16

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from tests.transfer.faulty import FIRST, RECIPIENTS, SENDER, SLOW, assert_all_have, give
 from tests.transfer.parties import Cluster, NodeRemote
 from ws.transfer import running
 from ws.transfer.events import Event, Progress, Stream
 from ws.transfer.outcome import Outcome, Settings
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
 
 
 class Pausing:

@@ -113,12 +113,11 @@ def test_the_ray_plane_is_a_chain_that_nobody_probes_for() -> None:
     assert [(leg.source, leg.plane, leg.why) for leg in legs] == [("here", RAY, "--plane ray"), ("b", RAY, "--plane ray")]
 
 
-def test_a_way_that_stands_open_to_several_is_shared_out() -> None:
-    """Where c and d reach only a and b, neither serves both."""
-    blocked = {("d", "c"), ("c", "d")}
-    legs = {leg.recipient: leg for leg in plan_of("a", ["b", "c", "d"], blocked, set())}
-    assert legs["c"].source == "b"
-    assert legs["d"].source in {"a", "b"}
+def test_of_those_that_can_serve_the_one_with_the_fewest_does_and_of_equals_the_nearest() -> None:
+    """c, d and e reach a and b, and not each other; e is planned first, as nobody has asked in vain to reach it."""
+    blocked = {(one, other) for one in "cde" for other in "cde"}
+    legs = plan_of("a", ["b", "c", "d", "e"], blocked, set())
+    assert [(leg.recipient, leg.source) for leg in legs] == [("b", "a"), ("e", "b"), ("c", "b"), ("d", "a")]
 
 
 def test_a_late_one_joins_behind_the_others() -> None:

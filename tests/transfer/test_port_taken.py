@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from tests.transfer.faulty import FIRST, RECIPIENTS, SENDER, assert_all_have, give, send
 from tests.transfer.parties import Cluster
 from ws.transfer.events import Event, Planned
 from ws.transfer.onnode.serving import Server
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
 
 
 def test_a_port_that_is_taken_is_told_for_whoever_it_concerns(cluster: Cluster) -> None:

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from tests.transfer.faulty import CHUNK, FIRST, MIB, SLOW, assert_all_have, give, in_the_middle, send
 from tests.transfer.parties import Cluster
 from ws.transfer.events import Event, Planned
 
 CHUNKS = 6 * MIB // CHUNK
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
 
 
 def test_after_a_node_was_started_anew_all_that_was_sent_is_counted(cluster: Cluster) -> None:

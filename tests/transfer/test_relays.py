@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -13,20 +12,13 @@ from ws.transfer import running
 from ws.transfer.events import Event, Planned, RecipientDone
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
-
-
 def first_is_ahead(cluster: Cluster, then: Callable[[str], None]) -> Callable[[Event], None]:
     """The first one has no limit, nor who is planned anew; `then` gets the transfer's id when the first has all."""
 
     def take(event: Event) -> None:
         if isinstance(event, Planned):
             for node in [FIRST] if len(event.routes) == len(RECIPIENTS) else RECIPIENTS:
-                cluster.remotes[node].party.limit(event.transfer, None)
+                cluster.remotes[node].lift_limit(event.transfer)
         if isinstance(event, RecipientDone) and event.recipient == FIRST:
             then(event.transfer)
 
@@ -35,7 +27,7 @@ def first_is_ahead(cluster: Cluster, then: Callable[[str], None]) -> Callable[[E
 
 def let_go(cluster: Cluster, tid: str) -> None:
     for node in (MIDDLE, LAST):
-        cluster.remotes[node].party.limit(tid, None)
+        cluster.remotes[node].lift_limit(tid)
 
 
 def test_a_relay_that_has_it_is_asked_on_and_does_not_drop_out(cluster: Cluster) -> None:

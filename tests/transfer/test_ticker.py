@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -31,13 +30,6 @@ def test_a_stall_shows() -> None:
         rate.add(tick / 5, tick * 1_000_000)
     assert rate.add(3.9, 19_000_000) == pytest.approx(5_000_000)
     assert rate.add(60.0, 19_000_000) < 500_000
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
 
 
 class Looking:
@@ -124,7 +116,7 @@ def test_a_large_chunk_shows_before_it_is_whole(cluster: Cluster) -> None:
     def take(event: Event) -> None:
         if isinstance(event, Progress) and event.coming:
             seen.append(event)
-            cluster.remotes["b"].party.limit(event.transfer, None)
+            cluster.remotes["b"].lift_limit(event.transfer)
 
     settings = Settings(fsync=False, chunk_size=size, limit=1 << 20)
     assert running.Transfer(cluster.party, ("a", "a.bin"), ["b"], settings, Stream(take)).run().state == "done"

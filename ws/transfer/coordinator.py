@@ -14,9 +14,9 @@ from ws.transfer.job import Job
 from ws.transfer.meeting import HASHES
 from ws.transfer.outcome import Outcome, Settings
 from ws.transfer.planning import PLANES, chunk_size
-from ws.transfer.remote import HERE, Remote
+from ws.transfer.remote import Remote
 from ws.transfer.running import Transfer
-from ws.transfer.targets import parse_place
+from ws.transfer.targets import HERE, parse_place
 
 
 class Parties(Protocol):

@@ -14,7 +14,8 @@ from ws.transfer.job import Job, found_now
 from ws.transfer.onnode.party import LEASE
 from ws.transfer.onnode.problems import BUSY, TransferProblem
 from ws.transfer.records import TransferRecord
-from ws.transfer.remote import HERE, LocalRemote, Remote, ask, lost, result
+from ws.transfer.remote import LocalRemote, Remote, ask, lost, result
+from ws.transfer.targets import HERE
 from ws.wait import NotYet, WaitTimeout, wait_for
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from ws.transfer.onnode.names import Place, Roots
 from ws.transfer.onnode.parts import place_for
 from ws.transfer.onnode.party import Party
 from ws.transfer.onnode.ray_link import answered, as_values, read_block, value_count
-from ws.transfer.remote import HERE, answer_of
+from ws.transfer.remote import answer_of
+from ws.transfer.targets import HERE
 
 _IN_FLIGHT = 2
 _RECIPIENT = "the recipient"

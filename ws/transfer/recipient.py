@@ -11,7 +11,7 @@ from typing import Any
 from ws.transfer.events import Receipt
 from ws.transfer.hearing import Hearing
 from ws.transfer.onnode.hashing import SHA256
-from ws.transfer.onnode.problems import LOST, STALLED, TransferProblem
+from ws.transfer.onnode.problems import BAD_CHUNK, BUSY, LOST, STALLED, UNREACHABLE, TransferProblem
 from ws.transfer.planning import RAY, Leg
 from ws.transfer.remote import Remote, ask, lost
 
@@ -136,4 +136,4 @@ def is_worth_a_retry(problem: TransferProblem) -> bool:
     return problem.code in _PASSING
 
 
-_PASSING = {LOST, STALLED, "unreachable", "bad-chunk", "busy"}
+_PASSING = {LOST, STALLED, UNREACHABLE, BAD_CHUNK, BUSY}

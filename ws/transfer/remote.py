@@ -10,7 +10,6 @@ from ws.transfer.onnode.hashing import SHA256
 from ws.transfer.onnode.party import Party
 from ws.transfer.onnode.problems import LOST, TransferProblem
 
-HERE = "here"
 _THREADS = 32
 
 
@@ -114,7 +113,7 @@ def result(future: Future[Any], party_id: str, timeout: float | None = None) -> 
             raise
         raise lost(party_id, "no answer in time") from None
     except Exception as error:  # whatever Ray, or the connection to it, raises
-        raise lost(party_id, _brief(error)) from error
+        raise lost(party_id, first_line(error)) from error
     return answer_of(answer, party_id)
 
 
@@ -131,6 +130,7 @@ def lost(party_id: str, why: str) -> TransferProblem:
     return TransferProblem(LOST, f"{party_id} does not answer", why, "look whether the node is alive: ws nodes")
 
 
-def _brief(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What Ray says, without its stack traces, and of which kind it is."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]

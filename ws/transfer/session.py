@@ -19,8 +19,9 @@ from ws.transfer.here import HereParty
 from ws.transfer.onnode.casting import NAMESPACE
 from ws.transfer.onnode.problems import LOST, NO_CLUSTER, TransferProblem
 from ws.transfer.onnode.ray_link import links
-from ws.transfer.remote import HERE, ActorRemote, LocalRemote, Remote, answer_of, lost
+from ws.transfer.remote import ActorRemote, LocalRemote, Remote, answer_of, first_line, lost
 from ws.transfer.shared_actor import shared_actor
+from ws.transfer.targets import HERE
 
 _ATTEMPTS = 3
 _ANSWER = 10.0
@@ -114,9 +115,9 @@ class Session:
             if not _is_connected():
                 mend = "look whether its head lives: ws nodes"
                 raise TransferProblem(
-                    NO_CLUSTER, "the connection to the cluster is gone", _first_line(error), mend
+                    NO_CLUSTER, "the connection to the cluster is gone", first_line(error), mend
                 ) from error
-            raise lost(node_id, f"no actor starts there: {_first_line(error)}") from error
+            raise lost(node_id, f"no actor starts there: {first_line(error)}") from error
 
     def _on(self, node_id: str, *, fresh: bool) -> Remote:
         if fresh:
@@ -204,12 +205,7 @@ def _translated(error: Exception, entrance: Entrance) -> EnvironmentProblem:
     refused = re.search(r"cluster was started with:\s*Ray: (\S+)\s*Python: (\S+)", str(error))
     if refused and (obstacle := mismatch(Versions(refused[1], refused[2]), Versions.ours())):
         return obstacle
-    return EnvironmentProblem(f"no connection to {entrance.address}", _first_line(error), "ws discover shows what there is")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+    return EnvironmentProblem(f"no connection to {entrance.address}", first_line(error), "ws discover shows what there is")
 
 
 def _seen(info: dict[str, Any]) -> SeenNode:

@@ -120,8 +120,17 @@ def test_a_process_that_was_stopped_does_not_blame_the_others() -> None:
     choice = three()
     assert choice.tick(0.0) is None
     assert choice.tick(3600.0) is None
+
+
+def test_the_time_of_a_pause_does_not_count() -> None:
+    choice = Choice(Timing(patience=1.0))
+    choice.add("a")
+    assert choice.tick(0.0) is None
+    assert choice.tick(0.75) is None
     choice.rest()
-    assert choice.tick(7200.0) is None
+    assert choice.tick(5.0) is None
+    assert choice.tick(5.125) is None
+    assert choice.tick(5.25) is not None
 
 
 def test_nobody_known() -> None:

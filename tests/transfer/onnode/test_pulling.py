@@ -6,12 +6,16 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
 
 from tests.transfer.onnode.memory import SECRET, TID, Source, Target
 from tests.transfer.onnode.proxy import Proxy
+from ws.transfer.onnode import pulling
+from ws.transfer.onnode.choice import Choice
 from ws.transfer.onnode.limiter import Limiter
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.onnode.pulling import Puller
@@ -65,6 +69,25 @@ class Running:
     def join(self) -> None:
         self._thread.join(30)
         assert not self._thread.is_alive()
+
+
+class Looks:
+    """What the watch of a puller asks its choice from now on: `tick`, by which time counts, or `rest`."""
+
+    def __init__(self, choice: Choice, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[str] = []
+        self._more = threading.Semaphore(0)
+        for name in ("rest", "tick"):
+            monkeypatch.setattr(choice, name, partial(self._note, name, getattr(choice, name)))
+
+    def _note(self, name: str, look: Callable[..., Any], *args: Any) -> Any:
+        self.seen.append(name)
+        self._more.release()
+        return look(*args)
+
+    def wait(self, times: int) -> None:
+        for _ in range(times):
+            assert self._more.acquire(timeout=20)
 
 
 def peer_at(name: str, address: list[Any]) -> dict[str, Any]:
@@ -137,6 +160,29 @@ def test_bytes_are_told_as_they_come(net: Net, monkeypatch: pytest.MonkeyPatch) 
     assert told == [ORIGIN] * 5
 
 
+def test_the_limit_holds_for_all_streams_together(net: Net) -> None:
+    """On a clock of its own: 1 MB/s for 1 MB; each of the two streams waits for the other's first bytes."""
+    lock, slept, streams = threading.Lock(), [], set()
+    both = threading.Barrier(2, timeout=20)
+
+    def wait(seconds: float) -> None:
+        stream = threading.get_ident()
+        with lock:
+            slept.append(seconds)
+            is_first = stream not in streams
+            streams.add(stream)
+        if is_first:
+            both.wait()
+
+    limiter = Limiter(1_000_000, clock=lambda: 0.0, wait=wait)
+    assert limiter.slice() == 20_000
+    source = Source(count=10, size=100_000)
+    target = Target(source.layout)
+    puller(target, net.peer(ORIGIN, source), limiter=limiter).run()
+    assert target.hashes == source.hashes
+    assert max(slept) == pytest.approx(1.0, abs=0.01)
+
+
 def test_a_dead_predecessor_is_replaced(net: Net) -> None:
     source = Source(count=40)
     relay, wire = net.behind_proxy("relay", source)
@@ -185,14 +231,22 @@ def test_one_that_only_waits_is_bypassed(net: Net) -> None:
 
 def test_one_that_waits_is_waited_for_where_nobody_else_is_left(net: Net) -> None:
     source = Source(count=3)
-    late, target = Target(source.layout), Target(source.layout)
-    running = net.start(puller(target, net.peer("late", late), stall=0.3).run)
-    assert not late.wait_for(0, 1.5)
+    late, target, waits = Target(source.layout), Target(source.layout), threading.Semaphore(0)
+
+    def nothing_new() -> int:
+        waits.release()
+        return 0
+
+    peer, wire = net.behind_proxy("late", late, pulse=nothing_new)
+    running = net.start(puller(target, peer, streams=1, stall=0.3).run)
+    for _ in range(5):  # one WAIT after the other, each as long as `stall`
+        assert waits.acquire(timeout=10)
     for index, data in enumerate(source.data):
         late.put(index, data, source.digest(index))
     running.join()
     assert running.problem is None
     assert target.hashes == source.hashes
+    assert wire.dials == 1, "it was never left"
 
 
 def test_waiting_for_ever_ends(net: Net) -> None:
@@ -203,15 +257,17 @@ def test_waiting_for_ever_ends(net: Net) -> None:
 
 
 def test_one_that_waits_while_it_gets_something_is_waited_for(net: Net) -> None:
+    """For longer than patience: seven WAITs take more than two seconds."""
     source = Source(count=3)
-    late, target, beats = Target(source.layout), Target(source.layout), []
+    late, target, waits, beats = Target(source.layout), Target(source.layout), threading.Semaphore(0), count()
 
     def pulse() -> int:
-        beats.append(len(beats))
-        return len(beats)
+        waits.release()
+        return next(beats)
 
-    running = net.start(puller(target, net.peer("late", late, pulse=pulse), patience=0.7).run)
-    assert not late.wait_for(0, 2.0)
+    running = net.start(puller(target, net.peer("late", late, pulse=pulse), streams=1, patience=1.0).run)
+    for _ in range(8):
+        assert waits.acquire(timeout=10)
     for index, data in enumerate(source.data):
         late.put(index, data, source.digest(index))
     running.join()
@@ -348,17 +404,23 @@ def test_stop_wakes_up_at_once(net: Net) -> None:
     assert running.problem.what == "the user wants no more"
 
 
-def test_pause_and_resume(net: Net) -> None:
+def test_pause_and_resume(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is paused nothing is asked for, and the time does not count."""
+    monkeypatch.setattr(pulling, "_BEAT", 0.02)
     source = Source(count=40)
     origin, wire = net.behind_proxy(ORIGIN, source)
     wire.bytes_per_second = 4_000_000
     target = Target(source.layout)
-    getting = puller(target, origin, patience=1.0)
+    getting = puller(target, origin)
     running = net.start(getting.run)
     wire.wait_carried(300_000)
     getting.pause()
-    assert not target.wait_for(39, 2.0)
-    assert len(target.data) < 40
+    with getting._changed:
+        assert getting._changed.wait_for(lambda: not getting._active, 20)
+    asked, looks = len(source.asked), Looks(getting._choice, monkeypatch)
+    looks.wait(5)
+    assert set(looks.seen) == {"rest"}
+    assert len(source.asked) == asked < 40
     getting.resume()
     running.join()
     assert running.problem is None

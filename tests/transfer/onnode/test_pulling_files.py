@@ -18,6 +18,7 @@ import pytest
 from tests.transfer.onnode.memory import SECRET, TID, Source, Target
 from ws.transfer.onnode.entries import scan
 from ws.transfer.onnode.layout import Layout
+from ws.transfer.onnode.limiter import Limiter
 from ws.transfer.onnode.names import Roots
 from ws.transfer.onnode.problems import TransferProblem
 from ws.transfer.onnode.pulling import Puller
@@ -120,10 +121,9 @@ def test_a_source_cut_short_meanwhile_fails_it(tmp_path: Path, stack: contextlib
 RELAY = """
 import sys, threading
 from tests.transfer.onnode.memory import SECRET, TID, Source
-from ws.transfer.onnode.limiter import Limiter
 from ws.transfer.onnode.serving import Server
 server = Server("127.0.0.1")
-server.register(TID, SECRET, Source(count=40), limiter=Limiter(2_000_000))
+server.register(TID, SECRET, Source(count=40))
 print(server.port, flush=True)
 threading.Event().wait()
 """
@@ -142,7 +142,7 @@ def test_a_peer_whose_process_is_stopped_or_killed(stack: contextlib.ExitStack, 
     server.register(TID, SECRET, source)
     origin = {"name": "origin", "addresses": [["127.0.0.1", server.port]], "origin": True}
     target = Target(source.layout)
-    puller = Puller(target, TID, SECRET, [relay, origin], stall=0.8)
+    puller = Puller(target, TID, SECRET, [relay, origin], stall=0.8, limiter=Limiter(4_000_000))
     thread = threading.Thread(target=puller.run)
     thread.start()
     assert target.wait_for(2, 20)

@@ -65,7 +65,7 @@ def reached(tid: str, secret: bytes, addresses: Sequence[Sequence[Any]], name: s
         if not addresses:
             raise TransferProblem(UNREACHABLE, "it listens nowhere")
         where = [(str(host), int(port)) for host, port in addresses]
-        sock, _ = dial(where, bytes.fromhex(tid), secret, PULLS, timeout=_PROBE, wanted=name)
+        sock = dial(where, bytes.fromhex(tid), secret, PULLS, timeout=_PROBE, wanted=name)
     except TransferProblem as problem:
         return {"ok": False, "ms": 0.0, "why": problem.what, "code": problem.code}
     except OSError as error:

@@ -22,25 +22,25 @@ def dial(
     *,
     name: str = "",
     wanted: str = "",
-) -> tuple[socket.socket, int]:
-    """Connect to the first of `addresses` where the party `wanted` answers: the socket, greeted, and which address it was.
+) -> socket.socket:
+    """Connect to the first of `addresses` where the party `wanted` answers: the socket, greeted.
 
     Raises:
         TransferProblem: unreachable, with what each address said; wrong-secret; busy.
     """
-    choices = [(index, (str(host), int(port))) for index, (host, port) in enumerate(addresses)]
+    choices = [(str(host), int(port)) for host, port in addresses]
     if not choices:
         raise TransferProblem(UNREACHABLE, "no address is known to dial", "", "let it dial, or use the plane `ray`")
     first: TransferProblem | None = None  # what one that answered said tells more than that others do not
     while choices:
         try:
-            sock, at = _Race([address for _, address in choices], timeout).run()
+            sock, at = _Race(list(choices), timeout).run()
         except TransferProblem as problem:
             raise first or problem from None
-        index, _ = choices.pop(at)
+        del choices[at]
         try:
             greet(sock, tid, secret, role, name=name, wanted=wanted, timeout=timeout)
-            return sock, index
+            return sock
         except TransferProblem as problem:
             sock.close()
             first = first or problem

@@ -61,19 +61,19 @@ class Listing(NamedTuple):
     mtime_ns: int = 0
 
 
-def scan(place: Place, links: str = "keep") -> Listing:
-    """What is there. `links`: "keep", or "refuse".
+def scan(place: Place) -> Listing:
+    """What is there, links as links.
 
     Problems: no-such-file, not-readable, link-refused (the top is a link, or one leads out of the folder), not-a-file
     (a device, socket or pipe, by name), bad-name, too-many.
     """
     if not place.parts:
-        return _scan_folder(place, open_folder(place), links)
+        return _scan_folder(place, open_folder(place))
     parent = open_folder(place.parent)
     try:
         status = os.stat(place.name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            return _scan_folder(place, os.open(place.name, FOLDER_FLAGS, dir_fd=parent), links)
+            return _scan_folder(place, os.open(place.name, FOLDER_FLAGS, dir_fd=parent))
         if stat.S_ISLNK(status.st_mode):
             raise TransferProblem(
                 LINK_REFUSED, f"{place.text!r} is a symbolic link", "links are not followed", "name what it points to"
@@ -99,11 +99,11 @@ def scan_here(path: str) -> tuple[Place, Listing]:
     return place, listing if named in {"", ".", "..", "~"} else listing._replace(name=named)
 
 
-def _scan_folder(place: Place, folder: int, links: str) -> Listing:
+def _scan_folder(place: Place, folder: int) -> Listing:
     entries: list[Entry] = []
     try:
         status = os.fstat(folder)
-        for entry in _walk(folder, "", place.text, links):
+        for entry in _walk(folder, "", place.text):
             entries.append(entry)
             if len(entries) > MOST_ENTRIES:
                 raise _too_many(place.text)
@@ -114,7 +114,7 @@ def _scan_folder(place: Place, folder: int, links: str) -> Listing:
     return Listing(place.name, True, entries, stat.S_IMODE(status.st_mode) & 0o777, status.st_mtime_ns)
 
 
-def _walk(folder: int, prefix: str, top: str, links: str) -> Iterator[Entry]:
+def _walk(folder: int, prefix: str, top: str) -> Iterator[Entry]:
     """Sorted by name, each folder before what is in it; `prefix` is empty or ends with a slash."""
     with os.scandir(folder) as scanned:
         found = sorted(scanned, key=lambda item: item.name)
@@ -124,15 +124,13 @@ def _walk(folder: int, prefix: str, top: str, links: str) -> Iterator[Entry]:
         status = item.stat(follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
             target = os.readlink(item.name, dir_fd=folder)
-            if links != "keep":
-                raise TransferProblem(LINK_REFUSED, f"{top}/{path} is a symbolic link", "links are refused", "remove it")
             check_link(path, target)
             yield Entry(path, LINK, 0, 0o777, status.st_mtime_ns, False, target)
         elif stat.S_ISDIR(status.st_mode):
             yield Entry(path, FOLDER, 0, stat.S_IMODE(status.st_mode) & 0o777, status.st_mtime_ns)
             inner = os.open(item.name, FOLDER_FLAGS, dir_fd=folder)
             try:
-                yield from _walk(inner, path + "/", top, links)
+                yield from _walk(inner, path + "/", top)
             finally:
                 os.close(inner)
         else:

@@ -12,7 +12,11 @@ _SLICE = 0.02  # seconds' worth of bytes in one slice, so that many connections 
 
 
 class Limiter:
-    """`bytes_per_second` None: no limit. Safe to use from several threads; `set_rate` holds at once."""
+    """`bytes_per_second` None: no limit. Safe to use from several threads.
+
+    Raises:
+        ValueError: for a rate that is not positive.
+    """
 
     def __init__(
         self,
@@ -21,20 +25,11 @@ class Limiter:
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
+        if bytes_per_second is not None and bytes_per_second <= 0:
+            raise ValueError(f"a rate must be positive, not {bytes_per_second}")
         self._lock = threading.Lock()
         self._clock, self._wait = clock, wait
         self._free_at = clock()
-        self._rate = 0.0
-        self.set_rate(bytes_per_second)
-
-    def set_rate(self, bytes_per_second: float | None) -> None:
-        """Another rate from now on; what was promised before stays.
-
-        Raises:
-            ValueError: for a rate that is not positive.
-        """
-        if bytes_per_second is not None and bytes_per_second <= 0:
-            raise ValueError(f"a rate must be positive, not {bytes_per_second}")
         self._rate = bytes_per_second or 0.0
 
     def slice(self) -> int:

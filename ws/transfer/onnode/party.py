@@ -226,12 +226,6 @@ class Party(Holding):
         return {}
 
     @answering
-    def limit(self, tid: str, rate: float | None) -> dict[str, Any]:
-        """Bytes per second from now on; None: no limit."""
-        self._part(tid, ready=False).limiter.set_rate(rate)
-        return {}
-
-    @answering
     def discard_named(self, tid: str, name: str, dest: str | None, chunk_size: int, chunks: int) -> dict[str, Any]:
         """Remove what a transfer of `name` to `dest` left here whose coordinator is gone. Answers {"found": bool}."""
         self.finish(tid)

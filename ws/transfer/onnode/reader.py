@@ -44,17 +44,12 @@ class Reader(Chunks):
         """A source has all its chunks."""
         return True
 
-    def digests(self, progress: Callable[[int], None] | None = None, stop: Callable[[], bool] | None = None) -> bytes:
-        """Every chunk's, joined, those computed that were not served yet; `progress` gets bytes hashed, once per chunk.
-
-        Problem `cancelled` where `stop` says so.
-        """
+    def digests(self, stop: Callable[[], bool] | None = None) -> bytes:
+        """Every chunk's, joined, those computed that were not served yet. Problem `cancelled` where `stop` says so."""
         for chunk in range(self.layout.count):
             if stop and stop():
                 raise TransferProblem(CANCELLED, "the source is not read to its end", "the transfer was ended")
             self.hashed(chunk)
-            if progress:
-                progress(self.layout.length(chunk))
         return bytes(self._digests)
 
     def check_unchanged(self) -> None:

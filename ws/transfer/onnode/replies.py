@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ws.transfer.onnode import wire
-from ws.transfer.onnode.limiter import Limiter
 from ws.transfer.onnode.problems import BAD_CHUNK, CANCELLED, NOT_READABLE, TransferProblem
 
 # Seconds after which a connection is given up where no request comes, or no byte of an answer is taken. Whoever asks may be
@@ -24,7 +23,6 @@ Pulse = Callable[[], int]
 def serve(
     sock: socket.socket,
     store: Any,
-    limiter: Limiter | None,
     stop: threading.Event,
     *,
     pulse: Pulse | None = None,
@@ -35,14 +33,12 @@ def serve(
     Raises:
         TransferProblem: stalled, lost.
     """
-    return _Answers(wire.Channel(sock, who or "the recipient", stop, _IDLE), store, limiter or Limiter(), stop, pulse).run()
+    return _Answers(wire.Channel(sock, who or "the recipient", stop, _IDLE), store, stop, pulse).run()
 
 
 class _Answers:
-    def __init__(
-        self, channel: wire.Channel, store: Any, limiter: Limiter, stop: threading.Event, pulse: Pulse | None
-    ) -> None:
-        self._channel, self._store, self._limiter, self._stop, self._pulse = channel, store, limiter, stop, pulse
+    def __init__(self, channel: wire.Channel, store: Any, stop: threading.Event, pulse: Pulse | None) -> None:
+        self._channel, self._store, self._stop, self._pulse = channel, store, stop, pulse
 
     def run(self) -> bool:
         while True:
@@ -82,7 +78,7 @@ class _Answers:
         left = self._store.layout.length(index)
         self._say(wire.DATA, index, left, more=True)
         while True:
-            self._send_limited(piece)
+            self._channel.send(piece)
             left -= len(piece)
             try:
                 piece = next(pieces)
@@ -93,13 +89,6 @@ class _Answers:
                 return True
         self._channel.send(self._store.digest(index))
         return True
-
-    def _send_limited(self, piece: memoryview) -> None:
-        while piece:
-            size = self._limiter.slice()
-            part, piece = piece[:size], piece[size:]
-            self._limiter.take(len(part))
-            self._channel.send(part)
 
     def _break_off(self, index: int, left: int, problem: TransferProblem) -> None:
         """The header has promised a length: the connection stays in step, and the asking side learns why."""

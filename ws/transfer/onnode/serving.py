@@ -16,7 +16,6 @@ from typing import Any
 
 from ws.transfer.onnode import wire
 from ws.transfer.onnode.dialling import dial
-from ws.transfer.onnode.limiter import Limiter
 from ws.transfer.onnode.problems import UNREACHABLE, WRONG_SECRET, TransferProblem
 from ws.transfer.onnode.replies import Pulse, serve
 
@@ -34,7 +33,6 @@ class Served:
     secret: bytes
     name: str = ""
     store: Any = None
-    limiter: Limiter | None = None
     pulse: Pulse | None = None
     expect: Expect | None = None
     stop: threading.Event = field(default_factory=threading.Event)
@@ -42,18 +40,17 @@ class Served:
 
 
 class Server:
-    """Listens on `port`, or on the first free one of `port_range` (first, last); 0: any.
+    """Listens on `port`; 0: any free one.
 
     Raises:
         TransferProblem: unreachable, where it can't listen there.
     """
 
-    def __init__(self, bind_host: str, port: int = 0, port_range: tuple[int, int] | None = None) -> None:
+    def __init__(self, bind_host: str, port: int = 0) -> None:
         self._lock = threading.Lock()
         self._transfers: dict[bytes, Served] = {}
         self._connections: set[socket.socket] = set()
-        ports = range(port_range[0], port_range[1] + 1) if port_range else [port]
-        self._listener = _listen(bind_host, ports)
+        self._listener = _listen(bind_host, port)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name="transfer listener", daemon=True).start()
 
@@ -63,7 +60,6 @@ class Server:
         secret: bytes,
         store: Any,
         *,
-        limiter: Limiter | None = None,
         pulse: Pulse | None = None,
         name: str = "",
     ) -> None:
@@ -71,18 +67,14 @@ class Server:
         with self._lock:
             served = self._transfers.setdefault(tid, Served(secret))
             served.secret, served.name = secret, name
-            served.store, served.limiter, served.pulse = store, limiter, pulse
+            served.store, served.pulse = store, pulse
 
-    def expect_servers(self, tid: bytes, callback: Expect, secret: bytes | None = None) -> None:
+    def expect_servers(self, tid: bytes, callback: Expect) -> None:
         """Hand a dialler that wants to serve us to `callback`: the socket, which is then its own, and the dialler's name.
 
-        `secret` where nothing is registered under `tid`.
+        The transfer is registered.
         """
         with self._lock:
-            if tid not in self._transfers:
-                if secret is None:
-                    raise ValueError("a transfer that is not registered needs its secret")
-                self._transfers[tid] = Served(secret)
             self._transfers[tid].expect = callback
 
     def unregister(self, tid: bytes) -> None:
@@ -137,7 +129,7 @@ class Server:
                 keep = True
                 expect(sock, hello.name)
             else:
-                serve(sock, served.store, served.limiter, served.stop, pulse=served.pulse, who=hello.name)
+                serve(sock, served.store, served.stop, pulse=served.pulse, who=hello.name)
         except (TransferProblem, OSError):
             return  # the other side knows, or has gone; it will come again if it wants more
         finally:
@@ -146,7 +138,7 @@ class Server:
     def _known(self, hello: wire.Hello) -> wire.Known | None:
         with self._lock:
             served = self._transfers.get(hello.tid)
-            if served is None or (served.store if hello.role == wire.PULLS else served.expect) is None:
+            if served is None or (hello.role == wire.SERVES and served.expect is None):
                 return None
             return wire.Known(served.secret, served.name)
 
@@ -167,7 +159,6 @@ def dial_and_serve(
     *,
     name: str = "",
     wanted: str = "",
-    limiter: Limiter | None = None,
     stop: threading.Event | None = None,
     pulse: Pulse | None = None,
     patience: float = 30.0,
@@ -182,10 +173,10 @@ def dial_and_serve(
     waited, pause = 0.0, 0.25
     while not stop.is_set():
         try:
-            sock, _ = dial(addresses, tid, secret, wire.SERVES, name=name, wanted=wanted)
+            sock = dial(addresses, tid, secret, wire.SERVES, name=name, wanted=wanted)
             waited, pause = 0.0, 0.25
             with sock:
-                if serve(sock, store, limiter, stop, pulse=pulse, who="the recipient"):
+                if serve(sock, store, stop, pulse=pulse, who="the recipient"):
                     return
         except TransferProblem as problem:
             if problem.code == WRONG_SECRET or waited >= patience:
@@ -230,12 +221,10 @@ def _is_listening(listener: socket.socket) -> bool:
         return False
 
 
-def _listen(host: str, ports: Iterable[int]) -> socket.socket:
-    said = ""
-    for port in ports:
-        try:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-            return socket.create_server(address[:2], family=family, backlog=128)
-        except OSError as error:
-            said = f"{host}:{port}: {wire.say(error)}"
-    raise TransferProblem(UNREACHABLE, "no port could be opened for transfers", said)
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=128)
+    except OSError as error:
+        said = f"{host}:{port}: {wire.say(error)}"
+        raise TransferProblem(UNREACHABLE, "no port could be opened for transfers", said) from error

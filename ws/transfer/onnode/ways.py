@@ -97,7 +97,7 @@ class Ways:
         addresses = [(str(host), int(port)) for host, port in peer.get("addresses") or []]
         try:
             names = {"name": self._name, "wanted": str(peer["name"])}
-            return dial(addresses, self._tid, self._secret, PULLS, DIAL_TIME, **names)[0]
+            return dial(addresses, self._tid, self._secret, PULLS, DIAL_TIME, **names)
         except TransferProblem as problem:
             raise PeerFailed(problem) from problem
 
