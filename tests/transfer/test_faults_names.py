@@ -76,6 +76,20 @@ def test_a_sender_does_not_choose_the_name(tmp_path: Path, path: str, offered: s
         cluster.close()
 
 
+def test_a_root_that_is_a_link_is_called_as_it_was_asked_for(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path)
+    try:
+        (tmp_path / "store").mkdir()
+        (tmp_path / "store" / "a").write_text("!")
+        (tmp_path / SENDER).symlink_to(tmp_path / "store")
+        source = (SENDER, str(tmp_path / SENDER))
+        outcome = running.Transfer(cluster.party, source, [RECIPIENT], Settings(fsync=False), Stream()).run()
+        assert outcome.state == "done", outcome
+        assert (cluster.root(RECIPIENT) / SENDER / "a").read_text() == "!"
+    finally:
+        cluster.close()
+
+
 class Invention:
     """The content of what is listed: there is none on any disk."""
 

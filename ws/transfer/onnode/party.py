@@ -260,7 +260,12 @@ class Party(Holding):
     # Inside
 
     def _source(self, path: str) -> tuple[Place, Listing]:
-        return (place := self._roots.find(path)), scan(place)
+        place = self._roots.find(path)
+        listing = scan(place)
+        named = path.rstrip("/").rpartition("/")[2]
+        if not place.parts and named not in {"", "~"}:  # a root may be a link, whose target has another name
+            listing = listing._replace(name=named)
+        return place, listing
 
     def _target(self, dest: str | None, name: str, is_folder: bool) -> Place:
         return place_for(self._roots, dest, name, is_folder)
