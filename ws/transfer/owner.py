@@ -61,7 +61,7 @@ class Owners:
         if self._folder.is_dir():
             for path in self._folder.iterdir():
                 with suppress(OSError), path.open("rb") as file:
-                    if _is_locked(file.fileno()) and _is_still(path, file.fileno()):
+                    if _try_lock(file.fileno()) and _is_still(path, file.fileno()):
                         path.unlink()
 
 
@@ -69,7 +69,7 @@ def _lock(path: Path, transfer: str) -> int:
     looks = 0
     while True:
         held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not _is_locked(held):
+        if not _try_lock(held):
             looks += 1
             os.close(held)
             if looks > _LOOKS:
@@ -81,8 +81,8 @@ def _lock(path: Path, transfer: str) -> int:
             os.close(held)  # somebody swept between our opening it and locking it
 
 
-def _is_locked(descriptor: int) -> bool:
-    """Whether it is locked now, by us."""
+def _try_lock(descriptor: int) -> bool:
+    """Lock it, if nobody else has it; whether that was so."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

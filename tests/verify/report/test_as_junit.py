@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.verify.report.made_up import failing, inconclusive, passing
@@ -63,6 +63,7 @@ def test_a_run_without_scenarios_is_no_pass() -> None:
 
 
 @given(ANY_TEXT, ANY_TEXT)
+@example("\r", "")
 def test_any_text_survives(evidence: str, words: str) -> None:
     checks = [
         Check(words, words, Verdict.PASS, evidence),

@@ -56,7 +56,7 @@ def _case(suite: Element, result: ScenarioResult, check: Check) -> None:
         SubElement(case, "system-out").text = visible(check.evidence)
         return
     trouble = SubElement(case, _ELEMENT[check.verdict], message=visible(_message(check)), type=visible(_kind(check)))
-    trouble.text = visible(_details(check))
+    trouble.text = _details(check)
 
 
 def _message(check: Check) -> str:
@@ -70,4 +70,4 @@ def _kind(check: Check) -> str:
 def _details(check: Check) -> str:
     parts = [f"How: {check.how}", check.evidence]
     parts += [f"Cause: {cause.what}\nMend: {cause.remedy}" for cause in check.causes]
-    return "\n\n".join(parts)
+    return "\n\n".join(map(visible, parts))  # each for itself: a carriage return at the end of one is no line's end
