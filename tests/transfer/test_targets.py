@@ -6,7 +6,7 @@ import pytest
 
 from tests.transfer.made_up_nodes import NODES, node
 from ws.errors import EnvironmentProblem, UsageError, WsError
-from ws.transfer.targets import HERE, Place, choose_recipients, find_node, name_of, parse_place, require_source
+from ws.transfer.targets import HERE, Place, choose_recipients, find_node, parse_place, require_source
 
 # Places
 
@@ -41,14 +41,6 @@ def test_home_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_names_with_a_tilde_are_names(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert parse_place(text) == Place(HERE, str(tmp_path / text))
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [("a/b", "b"), ("/a/b/", "b"), ("~x", "~x"), ("~", ""), (".", ""), ("/", ""), ("a/..", ""), ("a/.", "a")],
-)
-def test_a_source_is_called_as_its_path_says(path: str, name: str) -> None:
-    assert name_of(path) == name
 
 
 @pytest.mark.parametrize("text", ["", "ray_node_1:", "here:"])

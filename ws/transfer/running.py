@@ -26,6 +26,7 @@ from ws.transfer.events import (
     Stream,
 )
 from ws.transfer.meeting import agreed, meet
+from ws.transfer.onnode.names import name_of
 from ws.transfer.onnode.problems import BAD_CHUNK, TransferProblem
 from ws.transfer.onnode.problems import CANCELLED as CANCELLED_CODE
 from ws.transfer.outcome import CANCELLED, DONE, Outcome, Settings
@@ -35,7 +36,6 @@ from ws.transfer.recipient import RUNNING, Recipient, is_worth_a_retry
 from ws.transfer.remote import Remote, ask
 from ws.transfer.routing import Router
 from ws.transfer.sender import Connect, Sender
-from ws.transfer.targets import name_of
 from ws.transfer.telling import concluded, finished, started
 from ws.transfer.ticker import Ticker
 

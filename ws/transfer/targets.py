@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ws.errors import EnvironmentProblem, UsageError
@@ -47,12 +47,6 @@ def _here(path: str) -> Place:
 def at_home(path: str) -> Path:
     """A path of this machine, `~/` for the home folder; any other name with `~`, such as `~$a.docx`, is one as it is."""
     return Path(path).expanduser() if path == "~" or path.startswith("~/") else Path(path)
-
-
-def name_of(path: str) -> str:
-    """What the source is called that is asked for by `path`; empty where that ends in no name, as `.` does."""
-    name = PurePosixPath(path).name
-    return "" if name == ".." or path == "~" else name
 
 
 def require_source(place: Place) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from ws.transfer.onnode.names import Place, Roots, check_relative, open_folder
+from ws.transfer.onnode.names import Place, Roots, check_relative, name_of, open_folder
 from ws.transfer.onnode.problems import TransferProblem
 
 
@@ -185,3 +185,11 @@ def test_folders_are_made_on_the_way_and_noted(tmp_path: Path) -> None:
     os.close(open_folder(Place(str(tmp_path), ("a",)), ("b", "c"), make=True, made=made))
     assert (tmp_path / "a/b/c").is_dir()
     assert made == [("a", "b"), ("a", "b", "c")]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("a/b", "b"), ("/a/b/", "b"), ("~x", "~x"), ("~", ""), ("~/", ""), (".", ""), ("/", ""), ("a/..", ""), ("a/.", "a")],
+)
+def test_a_source_is_called_as_its_path_says(path: str, name: str) -> None:
+    assert name_of(path) == name

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ws.transfer.onnode.names import FOLDER_FLAGS, Place, check_relative, open_folder
+from ws.transfer.onnode.names import FOLDER_FLAGS, Place, check_relative, name_of, open_folder
 from ws.transfer.onnode.problems import (
     BAD_NAME,
     LINK_REFUSED,
@@ -94,9 +94,7 @@ def scan_here(path: str) -> tuple[Place, Listing]:
     if real.parent == real:
         raise TransferProblem(BAD_NAME, "the whole machine is not sent", "", "name a folder")
     place = Place(str(real.parent), (real.name,))
-    listing = scan(place)
-    named = path.rstrip("/").rpartition("/")[2]
-    return place, listing if named in {"", ".", "..", "~"} else listing._replace(name=named)
+    return place, scan(place)._replace(name=name_of(path) or real.name)
 
 
 def _scan_folder(place: Place, folder: int) -> Listing:

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ws.transfer.onnode.problems import (
@@ -35,6 +35,12 @@ def check_relative(path: str) -> tuple[str, ...]:
         shown = repr(path) if len(path) <= LONGEST_NAME else f"{path[:60]!r}… of {len(path)} characters"
         raise TransferProblem(BAD_NAME, f"the name {shown} is refused", fault, "rename it")
     return parts
+
+
+def name_of(path: str) -> str:
+    """What the source is called that is asked for by `path`; empty where that ends in no name, as `.` does."""
+    name = PurePosixPath(path).name
+    return "" if name == ".." or path.rstrip("/") == "~" else name
 
 
 def _fault(path: str, parts: tuple[str, ...]) -> str:

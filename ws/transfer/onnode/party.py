@@ -23,7 +23,7 @@ from ws.transfer.onnode.entries import Listing, scan
 from ws.transfer.onnode.holding import Holding
 from ws.transfer.onnode.leftover import discard_leftover
 from ws.transfer.onnode.linux import give_back_memory
-from ws.transfer.onnode.names import Place, Roots
+from ws.transfer.onnode.names import Place, Roots, name_of
 from ws.transfer.onnode.parts import discard_left, place_for, receiving, sending
 from ws.transfer.onnode.problems import LOST, UNREACHABLE, TransferProblem
 from ws.transfer.onnode.pulling import Puller
@@ -262,10 +262,8 @@ class Party(Holding):
     def _source(self, path: str) -> tuple[Place, Listing]:
         place = self._roots.find(path)
         listing = scan(place)
-        named = path.rstrip("/").rpartition("/")[2]
-        if not place.parts and named not in {"", "~"}:  # a root may be a link, whose target has another name
-            listing = listing._replace(name=named)
-        return place, listing
+        # A root may be a link, whose target has another name.
+        return place, listing if place.parts else listing._replace(name=name_of(path) or listing.name)
 
     def _target(self, dest: str | None, name: str, is_folder: bool) -> Place:
         return place_for(self._roots, dest, name, is_folder)

@@ -19,7 +19,6 @@ from ws.transfer.onnode.link import PeerFailed
 from ws.transfer.onnode.problems import BAD_CHUNK, BUSY, CANCELLED, NOT_READABLE, SOURCE_CHANGED, STALLED, TransferProblem
 from ws.transfer.onnode.ray_link import DEPTH
 from ws.transfer.onnode.ways import DIAL_TIME, Waiting, Ways
-from ws.transfer.onnode.wire import say_goodbye
 
 _BEAT = 0.5  # seconds between two looks at whether anything moves
 _BREATH = 0.05
@@ -134,7 +133,7 @@ class Puller:
         """A peer has dialled to serve us; one that is not among the peers is the least preferred."""
         with self._changed:
             if self._stop.is_set() or self._finished:
-                say_goodbye(sock) if self._claims.all_had() else sock.close()
+                self._ways.let_go(sock, self._claims.all_had())
                 return
             self._ways.add_served(sock, name)
             self._changed.notify_all()

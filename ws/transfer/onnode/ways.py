@@ -68,10 +68,15 @@ class Ways:
         """One that was taken is no more."""
         self._count(name, -1)
 
+    @staticmethod
+    def let_go(sock: socket.socket, all_had: bool) -> None:
+        """Of a connection that a peer made; one that knows that all is had does not make another."""
+        say_goodbye(sock) if all_had else sock.close()
+
     def close_idle(self, all_had: bool) -> None:
         for name, idle in self._idle.items():
             for sock in idle:
-                say_goodbye(sock) if all_had else sock.close()
+                self.let_go(sock, all_had)
             self._count(name, -len(idle))
             idle.clear()
 
